@@ -49,6 +49,7 @@ class TaskSpec:
     num_holdout: int = 100
     num_labels: int = 0  # class labels in the vocabulary (0: as many as classes x max_multiplicity need)
     max_multiplicity: int = 1  # upper bound of the hyper `multiplicity`
+    multiplicity_by: str = "class"  # one label drawn per: class | slot (way or remainder item, as in the 2022 release)
     num_symbols: int = 0  # symbol labels in the vocabulary, beside the class labels
     task_token: bool = False  # a token before the context says which label is asked: class or group
     core_classes: str = "mixture"  # classes of fewshot/iid/no_support kinds: zipfian | rare | common | holdout | fresh
@@ -115,6 +116,7 @@ class SuiteSpec:
     shots: int = 0  # 0: context_len // ways
     exemplars: str = "all"  # all | train | heldout (drawings kept for evaluation only), of the query
     exclude_label: bool = True  # no_support: the query's label is absent from the context too
+    unique: bool = False  # iid, no_support: the context's classes all differ
     distinct_ways: bool = True
     task: str = "class"  # task_token: class | group
 

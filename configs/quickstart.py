@@ -1,0 +1,42 @@
+"""Quickstart: burstiness makes in-context learning, on two CPU cores, in minutes.
+
+Chan et al. 2022, figure 2, in small: one population of 4 values of p_bursty x 2 seeds, trained as one
+program on Omniglot where it is found, else on procedurally drawn glyphs.
+
+    icl train --config configs/quickstart.py
+"""
+
+from icl_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.name = "quickstart"
+
+    config.bank.name = "auto"
+    config.bank.image_size = 14
+
+    config.task.context_len = 8
+    config.task.num_holdout = 100
+    config.task.num_labels = 32
+
+    config.model.core = "transformer"
+    config.model.num_layers = 2
+    config.model.mlp_ratio = 0
+    config.model.positions = "learned"
+    config.model.encoder = "mlp"
+    config.model.labels = "concatenated"
+
+    config.train.batch_size = 32
+    config.train.num_steps = 4000
+
+    config.hypers.p_bursty = (0.0, 0.5, 0.9, 1.0)
+    config.hypers.num_classes = 256
+    config.hypers.learning_rate = 3e-3
+    config.hypers.warmup_steps = 200
+    config.seeds.init = (0, 1)
+    config.seeds.data = (0, 1)
+
+    config.evals.every = 250
+    config.evals.suites = ("fewshot_holdout", "no_support_zipfian", "flipped", "broken")
+    return config

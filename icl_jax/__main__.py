@@ -1,0 +1,6 @@
+"""`python -m icl_jax` is `icl`."""
+
+from icl_jax.cli import main
+
+if __name__ == "__main__":
+    main()

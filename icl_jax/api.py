@@ -1,0 +1,164 @@
+"""Train, load and evaluate runs: the heart of the public Python interface."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable
+
+import jax
+import pyarrow as pa
+from ml_collections import ConfigDict
+
+from icl_jax import config as cfg
+from icl_jax import rundir
+from icl_jax.devices import enable_compilation_cache
+from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
+from icl_jax.initial import initial_state
+from icl_jax.report.figures import learning_figure
+from icl_jax.report.table import final_table
+from icl_jax.train import loop
+from icl_jax.train.checkpoint import Checkpoints, keep_policy
+from icl_jax.train.display import Progress
+from icl_jax.train.parallel import barrier, primary
+from icl_jax.train.store import MetricsWriter, TensorBoardWriter, read_metrics, to_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run on disk: its tidy table, its figures and its parameters.
+
+    members: hypers and seeds of each member; step: of the newest checkpoint.
+    """
+
+    directory: pathlib.Path
+    config: ConfigDict
+    members: list[cfg.Member]
+
+    @functools.cached_property
+    def table(self) -> pa.Table:
+        """All metrics, one row per (member, step, suite, metric)."""
+        return read_metrics(self.directory / "metrics")
+
+    @functools.cached_property
+    def _newest(self):
+        return Checkpoints(self.directory / "checkpoints").restore()
+
+    @property
+    def step(self) -> int:
+        """Step of the newest good checkpoint."""
+        return self._newest[0]
+
+    def variables(self, member: int = 0) -> dict:
+        """Returns {"params", "stats"} of one member at the newest checkpoint, as numpy arrays."""
+        if not 0 <= member < len(self.members):
+            raise ValueError(f"member {member}: the run has members 0 to {len(self.members) - 1}")
+        state = self._newest[1]
+        return jax.tree.map(lambda x: x[member], {"params": state["params"], "stats": state["stats"]})
+
+    @property
+    def figures(self) -> list[pathlib.Path]:
+        """Figures written at the end of the run."""
+        return sorted([*self.directory.glob("*.png"), *self.directory.glob("*.svg")])
+
+    def summary(self) -> str:
+        """Returns the short table of final ICL and IWL per setting, as plain text."""
+        return final_table(self.table, **_headline(self))
+
+
+def _headline(run: Run) -> dict:
+    return {
+        "icl_suite": run.config.evals.icl,
+        "iwl_suite": run.config.evals.iwl,
+        "group_by": cfg.varied(run.members),
+    }
+
+
+def train(config: ConfigDict, out: str | pathlib.Path | None = None, *, progress: bool = True) -> Run:
+    """Trains the population of a config, or resumes it, and returns the run.
+
+    out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
+    run is continued; one that holds another is refused. Raises ValueError for a config that cannot
+    run, before anything is compiled or written. SIGTERM and Ctrl-C save within a chunk and return.
+    """
+    enable_compilation_cache()
+    experiment = prepare_experiment(config)
+    directory = pathlib.Path(out or experiment.config.out or f"runs/{experiment.config.name}")
+    initial = initial_state(experiment)
+    if primary():
+        rundir.claim(directory, experiment)
+    barrier("claimed")
+    _train_into(directory, experiment, initial, progress and primary())
+    barrier("trained")
+    run = load_run(directory)
+    if primary() and experiment.config.runtime.figures:
+        write_report(run)
+    return run
+
+
+def _train_into(directory: pathlib.Path, experiment: Experiment, initial, progress: bool) -> loop.Outcome:
+    config = experiment.config
+    plan = loop.Plan(
+        config.train.num_steps,
+        experiment.chunk,
+        config.evals.every,
+        config.checkpoint.every,
+        config.evals.icl,
+        config.evals.iwl,
+    )
+    keep = keep_policy(config.checkpoint.keep_steps, config.checkpoint.keep_every, config.checkpoint.keep_log)
+    labels = [member_label(m, cfg.varied(experiment.members)) for m in experiment.members]
+    checkpoints = Checkpoints(directory / "checkpoints", keep_last=config.checkpoint.keep_last, keep_steps=keep)
+    bar = Progress(labels, plan.num_steps, config.train.batch_size, title=describe(experiment), enabled=progress)
+    with bar:
+        return loop.train_population(
+            experiment.population(),
+            plan,
+            experiment.members,
+            MetricsWriter(directory / "metrics"),
+            checkpoints,
+            bar,
+            initial=initial,
+            meta={"identity": experiment.identity},
+        )
+
+
+def load_run(directory: str | pathlib.Path) -> Run:
+    """Returns the run in a directory. ValueError when it holds none."""
+    directory = pathlib.Path(directory)
+    fields = rundir.read(directory)
+    config = rundir.config_from_json(fields["config"])
+    return Run(directory, config, cfg.members_of(config))
+
+
+def write_report(run: Run) -> list[pathlib.Path]:
+    """Writes learning.png, learning.svg and summary.md into the run's directory; returns their paths."""
+    title = f"{run.config.name}: {run.config.bank.name}"
+    paths = learning_figure(run.table, run.directory / "learning", title=title, **_headline(run))
+    rundir.write_atomic(run.directory / "summary.md", run.summary() + "\n")
+    return [*paths, run.directory / "summary.md"]
+
+
+def evaluate(
+    run: Run, suites: Iterable[str] | None = None, *, step: int | None = None, num_sequences: int | None = None
+) -> pa.Table:
+    """Returns the tidy table of a checkpoint scored on named suites, fresh from its eval seeds.
+
+    suites: names of `icl_jax.evals.suites.SUITES` or of the run's own (default: the run's);
+    step: which checkpoint (default the newest). ValueError for unknown suites or steps.
+    """
+    enable_compilation_cache()
+    config = run.config.copy_and_resolve_references()
+    config.evals.suites = tuple(suites or config.evals.suites)
+    config.evals.icl = config.evals.iwl = config.evals.suites[0]
+    config.evals.num_sequences = num_sequences or config.evals.num_sequences
+    experiment = prepare_experiment(config)
+    population = experiment.population()
+    layout = experiment.program.layout
+    state, fixed = population.start(population.inputs)
+    at, state, _ = Checkpoints(run.directory / "checkpoints").restore(layout.collect(state), step)
+    results = layout.collect(
+        population.evaluate(layout.spread(state), fixed, population.inputs, population.bank, population.patches)
+    )
+    columns = [loop.member_columns(m) for m in experiment.members]
+    rows = [row for e in population.evals for row in loop.eval_rows(at, e, results[e.name])]
+    return to_table([{**columns[row["member"]], **row} for row in rows])

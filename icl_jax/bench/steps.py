@@ -1,0 +1,115 @@
+"""Time and memory of whole training steps, each measured in a process of its own.
+
+`python -m icl_jax.bench.steps NAME` prints one JSON line; `bench` runs all of them.
+"""
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+
+import flax.struct
+import jax
+
+from icl_jax import config as cfg
+from icl_jax import hypers as hy
+from icl_jax.bench.measure import Row, seconds
+from icl_jax.data.source import Source
+from icl_jax.data.types import Batch
+from icl_jax.experiment import Experiment, prepare_experiment
+
+# The original's whole step and its compute alone on two such cores, ms.
+ORIGINAL = {"105px": (1390, 1330), "28px": (199, 157), "symbols": (74, 66)}
+
+
+def preset(name: str):
+    """Returns the paper's 12-layer preset at batch 32 on images of 105 or 28 pixels or on symbols."""
+    config = cfg.default_config()
+    config.bank.image_size = 28 if name == "28px" else 105
+    config.bank.ink = 0.0
+    config.task.num_common, config.task.num_holdout = 10, 10
+    config.model.num_layers, config.model.encoder = 12, "resnet"
+    if name == "symbols":
+        config.bank.name, config.model.encoder = "symbols", "embedding"
+    config.train.schedule = "rsqrt"
+    config.hypers.learning_rate, config.hypers.warmup_steps = 3e-4, 4000
+    steps = 2 if name == "105px" else 10
+    config.train.num_steps = config.evals.every = config.checkpoint.every = config.runtime.chunk_steps = steps
+    return config
+
+
+@flax.struct.dataclass
+class _Fixed:
+    tables: object
+    batch: Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _FixedSource(Source):
+    """A source that gives the batch it was handed: what a step costs without data."""
+
+    def batch(self, tables, bank, h, seed, step, first, count):
+        return tables.batch
+
+    def active_labels(self, tables, h):
+        return super().active_labels(tables.tables, h)
+
+
+def step_ms(experiment: Experiment, *, fixed: bool, repeats: int = 4) -> float:
+    """Returns ms per step of the whole population, with its data or on a fixed batch."""
+    population = experiment.population()
+    state, prepared = population.start(population.inputs)
+    if fixed:
+        prepared = prepared | {"tables": _with_batch(experiment, population, prepared["tables"])}
+        source = _FixedSource(**{f.name: getattr(experiment.program.source, f.name) for f in dataclasses.fields(Source)})
+        program = dataclasses.replace(experiment.program, source=source)
+        population = dataclasses.replace(experiment, program=program).population()
+    holder = [state]
+
+    def chunk():
+        holder[0], metrics = population.chunk(
+            holder[0], prepared, population.inputs, population.bank, population.patches
+        )
+        return metrics
+
+    return 1e3 * seconds(chunk, repeats) / experiment.chunk
+
+
+def _with_batch(experiment: Experiment, population, tables):
+    source, layout = experiment.program.source, experiment.program.layout
+    count = experiment.program.spec.train.batch_size // layout.batch_shards
+
+    def one(member, tables, bank):
+        batch = source.batch(tables, bank, hy.at(member.hypers, 0), member.seeds["data"], 0, 0, count)
+        return _Fixed(tables, batch)
+
+    make = layout.map(lambda inputs, tables, bank: jax.vmap(one, (0, 0, None))(inputs, tables, bank))
+    return make(population.inputs, tables, population.bank)
+
+
+def measure(name: str) -> dict[str, float]:
+    """Returns ms with data, ms on a fixed batch and the process's peak resident memory in MiB."""
+    experiment = prepare_experiment(preset(name))
+    with_data = step_ms(experiment, fixed=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"with_data": with_data, "fixed": step_ms(experiment, fixed=True), "peak_mib": peak}
+
+
+def bench() -> list[Row]:
+    """Returns the rows of all presets; each is measured in a fresh process."""
+    rows = []
+    for name, (whole, compute) in ORIGINAL.items():
+        out = subprocess.run([sys.executable, "-m", "icl_jax.bench.steps", name], capture_output=True, text=True)
+        if out.returncode:
+            raise RuntimeError(f"bench steps {name} failed:\n{out.stderr[-2000:]}")
+        found = json.loads(out.stdout.splitlines()[-1])
+        ours, share = found["with_data"], 100 * (1 - found["fixed"] / found["with_data"])
+        rows.append(Row(f"12 layers, {name}: step", ours, "ms", f"original {whole} whole, {compute} compute"))
+        rows.append(Row(f"12 layers, {name}: data's share", share, "%", "at most 5"))
+        rows.append(Row(f"12 layers, {name}: peak resident", found["peak_mib"], "MiB", "original 8 GB at 105 px"))
+    return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))

@@ -1,0 +1,162 @@
+"""`icl ...`: thin commands over the Python interface.
+
+    icl train --config FILE [--config.FIELD=VALUE ...]     train or resume a population
+    icl eval RUN [--suites=NAME,...] [--step=N]            score a checkpoint on named eval suites
+    icl data show --config FILE                            picture of sequences, and their statistics
+    icl data banks                                         which banks are available
+    icl data prepare omniglot --data_dir=DIR               make the TFDS form of a bank
+    icl data embed RUN [--to=FILE]                         a run's encoder applied to its bank
+    icl import chan2022 FILE --to=DIR                      a run from the original's parameters (.npz)
+    icl bench [NAME ...]                                   measure speed
+    icl doctor                                             devices, versions, memory, banks
+"""
+
+import sys
+from collections.abc import Callable
+
+from absl import flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from icl_jax import api, doctor, sampling, transfer
+from icl_jax import config as cfg
+from icl_jax.data.banks import describe_banks, prepare_bank
+from icl_jax.names import suggest
+from icl_jax.report.table import suite_table
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
+flags.DEFINE_list("suites", [], "eval: names of eval suites (default: those of the run).")
+flags.DEFINE_integer("step", -1, "eval, data embed: step of the checkpoint (-1: the newest).")
+flags.DEFINE_integer("num_sequences", 0, "eval, data show: how many sequences (0: the default).")
+flags.DEFINE_integer("member", 0, "data show, data embed: which member of the population.")
+flags.DEFINE_string("to", "", "Where to write: a file (data show, data embed) or a directory (import).")
+flags.DEFINE_string("data_dir", "", "data prepare: the TFDS directory.")
+
+
+def _train(args: list[str]) -> None:
+    run = api.train(_config())
+    print(run.summary())
+    for path in run.figures:
+        print(path)
+
+
+def _eval(args: list[str]) -> None:
+    run = api.load_run(_one(args, "icl eval RUN"))
+    table = api.evaluate(run, FLAGS.suites or None, step=_step(), num_sequences=FLAGS.num_sequences or None)
+    print(suite_table(table, cfg.varied(run.members)))
+
+
+def _data(args: list[str]) -> None:
+    actions = {"show": _data_show, "banks": _data_banks, "prepare": _data_prepare, "embed": _data_embed}
+    _choose(actions, args, "icl data")
+
+
+def _data_show(args: list[str]) -> None:
+    config = _config()
+    count = len(cfg.members_of(config))
+    if not 0 <= FLAGS.member < count:
+        raise ValueError(f"--member={FLAGS.member}: the config has members 0 to {count - 1}")
+    sample = sampling.sample(config, FLAGS.num_sequences or 512, member=FLAGS.member)
+    for name, value in sample.statistics().items():
+        print(f"{name:32s} {value}")
+    print(sampling.show(sample, FLAGS.to or "sequences.png"))
+
+
+def _data_banks(args: list[str]) -> None:
+    for name, available, detail in describe_banks():
+        print(f"{name:12s} {'available' if available else 'not here'}: {detail}")
+
+
+def _data_prepare(args: list[str]) -> None:
+    print(prepare_bank(_one(args, "icl data prepare BANK"), FLAGS.data_dir))
+
+
+def _data_embed(args: list[str]) -> None:
+    run = api.load_run(_one(args, "icl data embed RUN"))
+    to = FLAGS.to or str(run.directory / "embeddings.npz")
+    print(transfer.embed(run, to, member=FLAGS.member, step=_step()))
+
+
+def _step() -> int | None:
+    return None if FLAGS.step < 0 else FLAGS.step
+
+
+def _import(args: list[str]) -> None:
+    _choose({"chan2022": _import_chan2022}, args, "icl import")
+
+
+def _import_chan2022(args: list[str]) -> None:
+    path = _one(args, "icl import chan2022 FILE --to=DIR")
+    if not FLAGS.to:
+        raise ValueError("icl import chan2022: name the directory of the new run with --to=DIR")
+    run = transfer.import_chan2022(path, FLAGS.to)
+    print(f"{run.directory}: {run.config.model.num_layers}-layer {run.config.model.core}; evaluate it with: icl eval {run.directory}")
+
+
+def _bench(args: list[str]) -> None:
+    from icl_jax.bench import run_benchmarks
+
+    run_benchmarks(args)
+
+
+def _doctor(args: list[str]) -> None:
+    Console().print(doctor.report())
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": _train,
+    "eval": _eval,
+    "data": _data,
+    "import": _import,
+    "bench": _bench,
+    "doctor": _doctor,
+}
+
+
+def _choose(actions: dict, args: list[str], command: str) -> None:
+    if not args:
+        raise ValueError(f"{command} what? {', '.join(actions)}")
+    if args[0] not in actions:
+        raise ValueError(f"{command}: unknown {args[0]!r}{suggest(args[0], actions)}")
+    actions[args[0]](args[1:])
+
+
+def _one(args: list[str], usage: str) -> str:
+    if len(args) != 1:
+        raise ValueError(f"usage: {usage}")
+    return args[0]
+
+
+def _config():
+    if FLAGS.config is None:
+        raise ValueError("name a config file with --config=FILE; the repository's are in configs/")
+    return FLAGS.config
+
+
+def _check_fields(argv: list[str]) -> None:
+    """Unknown --config.FIELD: say which field was probably meant, before absl gives up on it."""
+    files = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))]
+    files += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config", "-config")]
+    fields = [a.lstrip("-").split("=")[0].removeprefix("config.") for a in argv if a.lstrip("-").startswith("config.")]
+    if files and fields:
+        config = cfg.load_config(files[-1].split(":")[0])
+        for field in fields:
+            cfg.check_field(config, field)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs a command; a ValueError ends it with its message and exit code 2."""
+    argv = list(sys.argv if argv is None else argv)
+    if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
+        print(__doc__)
+        return
+    try:
+        if argv[1] not in COMMANDS:
+            raise ValueError(f"unknown command {argv[1]!r}{suggest(argv[1], COMMANDS)}")
+        _check_fields(argv)
+        rest = FLAGS([f"icl {argv[1]}", *argv[2:]])
+        COMMANDS[argv[1]](rest[1:])
+    except (ValueError, FileNotFoundError, flags.Error) as error:
+        print(f"icl: {error}", file=sys.stderr)
+        sys.exit(2)

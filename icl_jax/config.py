@@ -1,0 +1,211 @@
+"""Config files: ml_collections configs to (spec, members) and back.
+
+A config file defines `get_config()`, which starts from `default_config()` and changes fields. Fields
+of `bank`, `task`, `model` and `train` are those of the dataclasses in `icl_jax.spec`. A hyper may be
+a tuple: the population then has one setting per entry (the product over such hypers), each repeated
+for every seed.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import pathlib
+
+from ml_collections import ConfigDict
+
+from icl_jax import hypers as hy
+from icl_jax.names import suggest
+from icl_jax.spec import HYPERS, SEEDS, BankSpec, EvalSpec, ModelSpec, RunSpec, TaskSpec, TrainSpec
+
+SCHEMA = 1  # version of the identity below: raise it when the same fields come to mean another run
+ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
+
+
+def default_config() -> ConfigDict:
+    """Returns the config every file starts from; unknown fields are refused."""
+    config = ConfigDict()
+    config.name = "run"
+    config.out = ""  # directory of the run ("": runs/<name>)
+    for room, cls in ROOMS.items():
+        config[room] = ConfigDict(dataclasses.asdict(cls()))
+    config.hypers = ConfigDict({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
+    config.seeds = ConfigDict({n: (0,) for n in SEEDS}, type_safe=False)
+    config.evals = ConfigDict(
+        {
+            "suites": ("fewshot_holdout", "no_support_zipfian"),  # named suites
+            "custom": {},  # name -> fields of SuiteSpec, for suites of your own
+            "icl": "fewshot_holdout",  # the suite shown as ICL
+            "iwl": "no_support_zipfian",  # the suite shown as IWL
+            "every": 250,  # steps between evaluations
+            "num_sequences": 512,  # per suite and member
+            "batch_size": 128,
+        }
+    )
+    config.evals.custom = ConfigDict({}, type_safe=False)
+    config.evals.custom.unlock()
+    config.checkpoint = ConfigDict(
+        {
+            "every": 1000,  # steps between checkpoints
+            "keep_last": 2,
+            "keep_steps": (),  # steps to keep for good
+            "keep_every": 0,  # keep each n-th step for good (0: none)
+            "keep_log": 0,  # keep this many log-spaced steps per factor of ten (0: none)
+        }
+    )
+    config.runtime = ConfigDict(
+        {
+            "devices": 0,  # 0: all
+            "batch_shards": 0,  # devices that share one member's batch (0: chosen)
+            "chunk_steps": 100,  # at most so many steps between looks from the host
+            "tensorboard": True,
+            "figures": True,
+        }
+    )
+    config.init_from = ConfigDict({"run": "", "step": -1, "optimiser": False})
+    return config.lock()
+
+
+def load_config(path: str | pathlib.Path) -> ConfigDict:
+    """Returns `get_config()` of a config file. ValueError when the file has none."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"no config file {path}")
+    module_spec = importlib.util.spec_from_file_location(f"icl_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path} does not define get_config()")
+    return module.get_config()
+
+
+def load_variant(config_file: str, other: str) -> ConfigDict:
+    """Returns the config of `other`, a file named relative to `config_file`: for variants of a config."""
+    return load_config(pathlib.Path(config_file).parent / other)
+
+
+def override(config: ConfigDict, changes: dict) -> ConfigDict:
+    """Returns a copy with dotted fields changed, e.g. {"hypers.p_bursty": 0.5}."""
+    config = config.copy_and_resolve_references()
+    for path, value in changes.items():
+        *rooms, leaf = check_field(config, path)
+        room = config
+        for name in rooms:
+            room = room[name]
+        old = room[leaf]
+        if isinstance(old, tuple) and not isinstance(value, tuple | list):
+            value = (value,)
+        room[leaf] = tuple(value) if isinstance(value, list) else value
+    return config
+
+
+def check_field(config: ConfigDict, path: str) -> list[str]:
+    """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown."""
+    parts, node = path.split("."), config
+    for depth, name in enumerate(parts):
+        if not isinstance(node, ConfigDict) or name not in node:
+            where = ".".join(parts[:depth]) or "config"
+            known = list(node) if isinstance(node, ConfigDict) else []
+            if where == "evals.custom":
+                return parts
+            raise ValueError(f"unknown field {name!r} in {where}{suggest(name, known)}")
+        node = node[name]
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One run of a population: hypers (numbers or schedules) and seeds, by name."""
+
+    hypers: dict[str, hy.Entry]
+    seeds: dict[str, int]
+
+
+def members_of(config: ConfigDict) -> list[Member]:
+    """Returns the population: product of the hypers' entries, times the seeds (zipped)."""
+    unknown = set(config.hypers) - set(HYPERS)
+    if unknown:
+        name = sorted(unknown)[0]
+        raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
+    columns = {n: hy.entries(n, config.hypers[n]) for n in HYPERS}
+    settings = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
+    return [Member(setting, seeds) for setting in settings for seeds in _seed_rows(config.seeds)]
+
+
+def _seed_rows(seeds: ConfigDict) -> list[dict[str, int]]:
+    columns = {n: (s,) if isinstance(s := seeds[n], int) else tuple(s) for n in SEEDS}
+    lengths = {len(c) for c in columns.values()} - {1}
+    if len(lengths) > 1 or 0 in lengths:
+        sizes = {n: len(c) for n, c in columns.items()}
+        raise ValueError(f"seeds {sizes}: give each stream one seed or the same number of seeds")
+    for name, column in columns.items():
+        if not all(isinstance(s, int) and 0 <= s < 2**32 for s in column):
+            raise ValueError(f"seeds.{name} = {column}: seeds are integers from 0 to 2**32 - 1")
+    rows = max(lengths, default=1)
+    return [{n: c[r % len(c)] for n, c in columns.items()} for r in range(rows)]
+
+
+def varied(members: list[Member]) -> list[str]:
+    """Returns the names of hypers that differ between members."""
+    return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1]
+
+
+def run_spec(config: ConfigDict, members: list[Member], suites) -> RunSpec:
+    """Returns the static spec, with maxima and program switches raised to what the members need."""
+    rooms = {room: _build(cls, config[room], room) for room, cls in ROOMS.items()}
+    rooms["task"] = _fit_task(rooms["task"], members)
+    evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
+    return RunSpec(evals=evals, **rooms)
+
+
+def _build(cls, section: ConfigDict, room: str):
+    fields = {f.name for f in dataclasses.fields(cls)}
+    for name in section:
+        if name not in fields:
+            raise ValueError(f"unknown field {name!r} in {room}{suggest(name, fields)}")
+    return cls(**section.to_dict())
+
+
+def _fit_task(task: TaskSpec, members: list[Member]) -> TaskSpec:
+    most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
+    return dataclasses.replace(
+        task,
+        max_ways=max(task.max_ways, int(most["ways"])),
+        max_multiplicity=max(task.max_multiplicity, int(most["multiplicity"])),
+        fresh=task.fresh or most["p_fresh"] > 0,
+        pixel_noise=task.pixel_noise or most["noise_scale"] > 0,
+    )
+
+
+def chunk_steps(config: ConfigDict) -> int:
+    """Returns the steps of one chunk: it divides run length, evaluation and checkpoint interval."""
+    total, every, save = config.train.num_steps, config.evals.every, config.checkpoint.every
+    for name, value in (("train.num_steps", total), ("evals.every", every), ("checkpoint.every", save)):
+        if value < 1:
+            raise ValueError(f"{name} = {value}: must be at least 1")
+    if total % every:
+        fits = max(every, round(total / every) * every)
+        raise ValueError(f"train.num_steps {total} is not a multiple of evals.every {every}; use {fits} steps")
+    common = math.gcd(total, every, save)
+    limit = max(1, config.runtime.chunk_steps)
+    return max(d for d in range(1, common + 1) if common % d == 0 and d <= limit)
+
+
+def identity(config: ConfigDict, bank_digest: str) -> str:
+    """Returns the run's identity: a hash of what decides its training, and nothing else.
+
+    Run length (unless the schedule reads it), evals, checkpoints and paths stay outside, so a longer
+    run or another eval continues what is there. Bank names must be concrete before.
+    """
+    fields = {room: config[room].to_dict() for room in ROOMS}
+    for path in ("data_dir", "path"):
+        fields["bank"].pop(path)
+    if config.train.schedule not in ("cosine", "linear"):
+        fields["train"].pop("num_steps")
+    fields["members"] = [dataclasses.asdict(m) for m in members_of(config)]
+    fields["init_from"] = config.init_from.to_dict()
+    fields["bank_digest"], fields["schema"] = bank_digest, SCHEMA
+    text = json.dumps(fields, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,297 @@
+"""Banks: which items exist, loaded on the host and rendered on the device."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_jax.data import images, omniglot, vectors
+from icl_jax.data.cache import array_digest, cached, file_digest
+from icl_jax.names import suggest
+from icl_jax.spec import BankSpec
+
+EXEMPLARS = ("all", "single", "separated")
+IMAGE_BANKS = ("omniglot", "glyphs")
+DEFAULT_CLASSES = {"glyphs": 1623, "gaussian": 2048, "symbols": 1623}
+MAX_IMAGE_SIZE = 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bank:
+    """The items of `num_classes` classes x `num_exemplars` exemplars.
+
+    Training draws exemplars [0, num_train_exemplars); the rest are kept for evaluation.
+    item_kind: image | vector | symbol; item_shape: (S, S, 1), (D,) or ().
+    groups: int32 (num_classes,), the second label of a class (its alphabet), named by group_names.
+    block: classes that stay together when the class order is drawn.
+    class_order, num_holdout, origin: what an embeddings file records of the run it comes from.
+    digest: of the content. arrays: what goes to the device, in the smallest form.
+    """
+
+    name: str
+    num_classes: int
+    num_exemplars: int
+    num_train_exemplars: int
+    item_kind: str
+    item_shape: tuple[int, ...]
+    groups: np.ndarray
+    group_names: tuple[str, ...]
+    block: int
+    class_order: np.ndarray | None
+    digest: str
+    arrays: dict[str, np.ndarray]
+    num_holdout: int | None = None
+    origin: str = ""
+
+    @property
+    def num_groups(self) -> int:
+        return len(self.group_names)
+
+
+def resolve_bank(spec: BankSpec) -> BankSpec:
+    """Returns the spec with 'auto' made concrete and Omniglot's directory filled in; loads nothing.
+
+    Raises:
+      ValueError: unknown bank, a field out of range, or Omniglot asked for and not found.
+    """
+    _validate(spec)
+    if spec.name not in ("auto", "omniglot"):
+        return spec
+    try:
+        location = omniglot.find_omniglot(spec.data_dir)
+    except ValueError:
+        if spec.name == "auto" and not spec.data_dir:
+            return dataclasses.replace(spec, name="glyphs")
+        raise
+    return dataclasses.replace(spec, name="omniglot", data_dir=str(location.data_dir))
+
+
+def load_bank(spec: BankSpec) -> Bank:
+    """Returns a bank; the same spec in one process gives the same object.
+
+    Raises:
+      ValueError: as `resolve_bank`, or what is wrong with the data's files.
+    """
+    spec = resolve_bank(spec)
+    return LOADERS[spec.name](spec) if spec.name == "embeddings" else _load(spec)  # a user's file may change
+
+
+@functools.lru_cache(maxsize=4)
+def _load(spec: BankSpec) -> Bank:
+    return LOADERS[spec.name](spec)
+
+
+def _validate(spec: BankSpec) -> None:
+    """Raises ValueError for what can be refused without loading anything."""
+    if spec.name not in ("auto", *LOADERS):
+        raise ValueError(f"unknown bank {spec.name!r}{suggest(spec.name, ('auto', *LOADERS))}")
+    if spec.exemplars not in EXEMPLARS:
+        raise ValueError(f"bank.exemplars: unknown {spec.exemplars!r}{suggest(spec.exemplars, EXEMPLARS)}")
+    if spec.ink not in (0, 1):
+        raise ValueError(f"bank.ink {spec.ink} is neither 1 (ink 1 on paper 0) nor 0 (ink 0 on paper 1)")
+    if not 1 <= spec.image_size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"bank.image_size {spec.image_size} is not in [1, {MAX_IMAGE_SIZE}]")
+    if spec.num_classes < 0 or spec.num_exemplars < 1 or spec.dim < 1:
+        raise ValueError(
+            f"bank.num_classes {spec.num_classes} < 0 (0: the default), num_exemplars "
+            f"{spec.num_exemplars} < 1 or dim {spec.dim} < 1; raise it"
+        )
+    if spec.name not in ("auto", *IMAGE_BANKS) and (spec.augment or spec.exemplars != "all"):
+        raise ValueError(
+            f"bank {spec.name!r} has no drawings to flip or separate (augment {spec.augment}, exemplars "
+            f"{spec.exemplars!r}); use augment False and exemplars 'all', or bank 'omniglot' or 'glyphs'"
+        )
+
+
+def _train_exemplars(spec: BankSpec, num_exemplars: int) -> int:
+    if not 0 <= spec.holdout_exemplars < num_exemplars:
+        raise ValueError(
+            f"bank.holdout_exemplars {spec.holdout_exemplars} of {num_exemplars} exemplars per class (bank "
+            f"{spec.name!r}, exemplars {spec.exemplars!r}) is not in [0, {num_exemplars - 1}]"
+        )
+    return num_exemplars - spec.holdout_exemplars
+
+
+def _make(
+    spec: BankSpec, kind: str, item_shape: tuple[int, ...], size: tuple[int, int], arrays: dict, **fields
+) -> Bank:
+    """Returns a bank of size (classes, exemplars); the digest covers all that decides its items."""
+    num_classes, num_exemplars = size
+    groups = fields.pop("groups", None)
+    groups = np.zeros(num_classes, np.int32) if groups is None else groups
+    order = fields.pop("class_order", None)
+    header = np.array([spec.name, kind, str(item_shape), str(size), ",".join(sorted(arrays))])
+    digest = array_digest(
+        header, groups, *([] if order is None else [order]), *(arrays[name] for name in sorted(arrays))
+    )
+    return Bank(
+        name=spec.name,
+        num_classes=num_classes,
+        num_exemplars=num_exemplars,
+        num_train_exemplars=_train_exemplars(spec, num_exemplars),
+        item_kind=kind,
+        item_shape=item_shape,
+        groups=groups,
+        group_names=fields.pop("group_names", ("all",)),
+        block=images.NUM_TRANSFORMS if spec.augment else 1,
+        class_order=order,
+        digest=digest,
+        arrays=arrays,
+        **fields,
+    )
+
+
+def _load_omniglot(spec: BankSpec) -> Bank:
+    drawings = omniglot.load_omniglot(omniglot.find_omniglot(spec.data_dir), spec.image_size)
+    arrays = {name: drawings[name] for name in ("bits", "pixels") if name in drawings}
+    return _image_bank(spec, arrays, drawings["alphabet"], tuple(str(n) for n in drawings["alphabet_names"]))
+
+
+def _load_glyphs(spec: BankSpec) -> Bank:
+    from icl_jax.data import glyphs
+
+    count = spec.num_classes or DEFAULT_CLASSES["glyphs"]
+    sizes = (count, spec.num_exemplars, spec.image_size, spec.seed)
+    key = f"{file_digest([pathlib.Path(glyphs.__file__)])} {sizes}"
+
+    def draw() -> dict[str, np.ndarray]:
+        drawn = glyphs.draw_glyphs(*sizes)
+        return images.store(np.asarray(drawn.images)) | {"alphabet": np.asarray(drawn.alphabet, np.int32)}
+
+    arrays = cached("glyphs", key, draw)
+    alphabet = arrays.pop("alphabet")
+    return _image_bank(spec, arrays, alphabet, tuple(f"alphabet_{i}" for i in range(alphabet.max() + 1)))
+
+
+def _image_bank(spec: BankSpec, arrays: dict, alphabet: np.ndarray, alphabet_names: tuple[str, ...]) -> Bank:
+    """Returns the bank of stored images (C, E, ...) with `exemplars` and `augment` applied."""
+    ((name, stored),) = arrays.items()
+    if spec.exemplars == "single":
+        stored = np.ascontiguousarray(stored[:, :1])
+    if spec.exemplars == "separated":
+        alphabet = np.repeat(alphabet, stored.shape[1])
+        stored = stored.reshape(-1, 1, stored.shape[2])
+    num_transforms = images.NUM_TRANSFORMS if spec.augment else 1
+    return _make(
+        spec,
+        "image",
+        (spec.image_size, spec.image_size, 1),
+        (stored.shape[0] * num_transforms, stored.shape[1]),
+        {name: stored},
+        groups=np.repeat(alphabet, num_transforms),
+        group_names=alphabet_names,
+    )
+
+
+def _load_gaussian(spec: BankSpec) -> Bank:
+    count = spec.num_classes or DEFAULT_CLASSES["gaussian"]
+    means = vectors.gaussian_means(count, spec.dim, spec.seed)
+    return _make(spec, "vector", (spec.dim,), (count, 1), {"means": means})
+
+
+def _load_symbols(spec: BankSpec) -> Bank:
+    return _make(spec, "symbol", (), (spec.num_classes or DEFAULT_CLASSES["symbols"], 1), {})
+
+
+def _load_embeddings(spec: BankSpec) -> Bank:
+    loaded = vectors.load_embeddings(spec)
+    num_classes, num_exemplars, dim = loaded.embeddings.shape
+    num_groups = 1 if loaded.groups is None else int(loaded.groups.max()) + 1
+    return _make(
+        spec,
+        "vector",
+        (dim,),
+        (num_classes, num_exemplars),
+        {"embeddings": loaded.embeddings},
+        groups=loaded.groups,
+        group_names=("all",) if num_groups == 1 else tuple(f"group_{i}" for i in range(num_groups)),
+        class_order=loaded.class_order,
+        num_holdout=loaded.num_holdout,
+        origin=loaded.origin,
+    )
+
+
+LOADERS: dict[str, Callable[[BankSpec], Bank]] = {
+    "omniglot": _load_omniglot,
+    "glyphs": _load_glyphs,
+    "gaussian": _load_gaussian,
+    "symbols": _load_symbols,
+    "embeddings": _load_embeddings,
+}
+
+
+def render(
+    bank_spec: BankSpec,
+    arrays: dict[str, jax.Array],
+    classes: jax.Array,
+    exemplars: jax.Array,
+    keys: jax.Array,
+    noise_scale: jax.Array | float,
+    *,
+    random_image: jax.Array | None = None,
+    noise: bool = False,
+    fresh: bool = True,
+) -> jax.Array:
+    """Returns items (..., n, *item_shape): float32, images in [0, 1], or int32 class ids for symbols.
+
+    classes, exemplars: int32 (..., n) bank class and exemplar; a class -1 - way is fresh (gaussian bank).
+    keys: uint32 (..., 2) key data of each sequence. noise_scale: scalar (hyper, may be traced).
+    random_image: bool (..., n), True where a random binary image, constant for a class within its
+      sequence, is shown instead of the class's drawing.
+    noise: add N(0, noise_scale^2) to images and embeddings. The gaussian bank always has its own noise.
+    fresh: whether the program can meet fresh classes.
+
+    Raises:
+      ValueError: an option that the bank's items cannot have.
+    """
+    if bank_spec.name not in IMAGE_BANKS and random_image is not None:
+        raise ValueError(f"task.random_rare needs images, bank {bank_spec.name!r} has none; set it to False")
+    if bank_spec.name == "symbols":
+        if noise:
+            raise ValueError("task.pixel_noise: bank 'symbols' has nothing to add noise to; set it to False")
+        return classes.astype(jnp.int32)
+    lead, n = classes.shape[:-1], classes.shape[-1]
+    rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
+    classes, exemplars, keys, random_image = rows(classes), rows(exemplars), rows(keys), rows(random_image)
+    if bank_spec.name == "gaussian":
+        items = vectors.render_gaussian(arrays["means"], classes, keys, noise_scale, fresh)
+    elif bank_spec.name == "embeddings":
+        items = vectors.render_embeddings(arrays["embeddings"], classes, exemplars, keys, noise_scale, noise)
+    else:
+        items = images.render_images(
+            bank_spec, arrays, classes, exemplars, keys, noise_scale, random_image, noise
+        )
+    return items.reshape(*lead, n, *items.shape[2:])
+
+
+def describe_banks() -> list[tuple[str, bool, str]]:
+    """Returns (name, available, detail) of every bank."""
+    try:
+        location = omniglot.find_omniglot()
+        first = ("omniglot", True, f"1,623 classes x 20 drawings, {location.kind} in {location.data_dir}")
+    except ValueError as error:
+        first = ("omniglot", False, str(error).removeprefix("bank 'omniglot': "))
+    return [
+        first,
+        ("glyphs", True, "drawn from a seed: 1,623 classes x 20 hands by default, any number on request"),
+        ("gaussian", True, "clusters (Reddy 2023): 2,048 classes, 64 components by default"),
+        ("symbols", True, "integers: 1,623 classes by default"),
+        ("embeddings", True, "your array (classes, exemplars, dim) in bank.path: .npy, .npz or .h5"),
+    ]
+
+
+def prepare_bank(name: str, data_dir: str = "") -> str:
+    """Makes the data of a bank that needs some; returns what was done, to print.
+
+    Raises:
+      ValueError: unknown bank, or what preparing needs and is not there.
+    """
+    if name not in LOADERS:
+        raise ValueError(f"unknown bank {name!r}{suggest(name, LOADERS)}")
+    if name != "omniglot":
+        return f"bank {name!r} needs no preparation"
+    return f"omniglot is ready in {omniglot.prepare_omniglot(data_dir)}"

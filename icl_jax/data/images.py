@@ -1,0 +1,92 @@
+"""Images: area resampling, storage in bits or bytes, flips and rotations, rendering on the device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_jax.data.vectors import first_occurrence, sequence_normals
+from icl_jax.spec import BankSpec
+
+NUM_TRANSFORMS = 8
+
+
+def area_weights(size_in: int, size_out: int) -> np.ndarray:
+    """Returns the box filter (size_out, size_in), float32, as whole numbers: rows sum to size_in.
+
+    Entry (i, j) is the overlap of output pixel i with input pixel j in units of 1 / size_out of the
+    latter, so that sums over whole-numbered images are exact whatever their order.
+    """
+    low_out, low_in = np.arange(size_out)[:, None] * size_in, np.arange(size_in)[None, :] * size_out
+    overlap = np.minimum(low_out + size_in, low_in + size_out) - np.maximum(low_out, low_in)
+    return np.maximum(overlap, 0).astype(np.float32)
+
+
+def area_resample(images: np.ndarray, size: int) -> np.ndarray:
+    """Returns images (N, size, size), each pixel the mean of (N, S, S) over its area; float32."""
+    weights = area_weights(images.shape[-1], size)
+    sums = weights @ images.astype(np.float32) @ weights.T
+    return sums / np.float32(images.shape[-1] ** 2)
+
+
+def store(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns images (C, E, S, S) uint8, 255 = ink, in their smallest form.
+
+    {"bits": (C, E, ceil(S S / 8))}, 8 pixels a byte, where no pixel is grey; else {"pixels": (C, E, S S)}.
+    """
+    flat = images.reshape(*images.shape[:2], -1)
+    if ((flat == 0) | (flat == 255)).all():
+        return {"bits": np.packbits(flat > 0, axis=-1)}
+    return {"pixels": flat}
+
+
+def unpack_bits(packed: jax.Array, count: int) -> jax.Array:
+    """Returns the first `count` bits (N, count) of bytes (N, B), the highest bit first, as uint8 0 or 1."""
+    shifts = jnp.arange(7, -1, -1, dtype=jnp.uint8).reshape(1, 1, 8)
+    return ((packed[:, :, None] >> shifts) & 1).reshape(packed.shape[0], -1)[:, :count]
+
+
+def transform(images: jax.Array, which: jax.Array) -> jax.Array:
+    """Returns images (N, S, S) flipped and rotated by which (N,) = 4 * flip + turns, in [0, 8).
+
+    A flip is left-right and comes first; turns are by 90 degrees counter-clockwise (as np.rot90).
+    """
+    flip, half_turn, quarter_turn = (((which >> bit) & 1)[:, None, None] == 1 for bit in (2, 1, 0))
+    images = jnp.where(flip, images[:, :, ::-1], images)
+    images = jnp.where(half_turn, images[:, ::-1, ::-1], images)
+    return jnp.where(quarter_turn, images.swapaxes(1, 2)[:, ::-1, :], images)
+
+
+def render_images(
+    spec: BankSpec,
+    arrays: dict[str, jax.Array],
+    classes: jax.Array,
+    exemplars: jax.Array,
+    keys: jax.Array,
+    noise_scale: jax.Array,
+    random_image: jax.Array | None,
+    noise: bool,
+) -> jax.Array:
+    """Returns images (B, n, S, S, 1) float32; arguments as in `banks.render` with one leading axis B."""
+    size = spec.image_size
+    ink = _gather(spec, arrays, classes.reshape(-1), exemplars.reshape(-1))
+    items = (ink if spec.ink == 1 else 1 - ink).reshape(*classes.shape, size, size, 1)
+    draws = int(noise) + int(random_image is not None)
+    if not draws:
+        return items
+    normals = sequence_normals(keys, (draws, *items.shape[1:]))
+    if random_image is not None:
+        images = (normals[:, -1] > 0).astype(jnp.float32)
+        images = jax.vmap(lambda images, first: images[first])(images, first_occurrence(classes))
+        items = jnp.where(random_image[:, :, None, None, None], images, items)
+    return items + noise_scale * normals[:, 0] if noise else items
+
+
+def _gather(spec: BankSpec, arrays: dict, classes: jax.Array, exemplars: jax.Array) -> jax.Array:
+    """Returns the ink (N, S, S) in [0, 1] of stored drawings, float32."""
+    base, which = (classes // NUM_TRANSFORMS, classes % NUM_TRANSFORMS) if spec.augment else (classes, None)
+    bits = "bits" in arrays
+    ink = arrays["bits" if bits else "pixels"].at[base, exemplars].get(mode="clip")
+    ink = unpack_bits(ink, spec.image_size**2) if bits else ink
+    ink = ink.reshape(-1, spec.image_size, spec.image_size)
+    ink = ink if which is None else transform(ink, which)
+    return ink.astype(jnp.float32) if bits else ink.astype(jnp.float32) / 255

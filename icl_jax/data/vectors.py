@@ -1,0 +1,166 @@
+"""Banks of vectors and symbols: gaussian clusters (Reddy 2023), a user's embeddings, integers."""
+
+import dataclasses
+import math
+import pathlib
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_jax.data.cache import save_atomic
+from icl_jax.rng import STREAMS
+from icl_jax.spec import BankSpec
+
+EMBEDDING_KEYS = ("embeddings", "class_order", "num_holdout", "origin", "groups")
+
+
+def sequence_normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns standard normals (B, *shape) from key data (B, 2), one draw per sequence."""
+    draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl="threefry2x32"), shape)
+    return jax.vmap(draw)(keys)
+
+
+def first_occurrence(classes: jax.Array) -> jax.Array:
+    """Returns where in its row each class of (B, n) first stands, int32 (B, n)."""
+    return jnp.argmax(classes[:, :, None] == classes[:, None, :], axis=2)
+
+
+def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
+    """Returns class means (num_classes, dim), components N(0, 1 / dim); a larger bank begins alike."""
+    rng = np.random.default_rng((STREAMS["bank"], seed))
+    return (rng.standard_normal((num_classes, dim)) / math.sqrt(dim)).astype(np.float32)
+
+
+def render_gaussian(
+    means: jax.Array, classes: jax.Array, keys: jax.Array, noise_scale: jax.Array, fresh: bool
+) -> jax.Array:
+    """Returns (mu + eps eta) / sqrt(1 + eps^2), float32 (B, n, D), eps = noise_scale (Reddy 2023, section 2).
+
+    mu is the mean of the class; with `fresh`, a class below 0 has a mean of its own, drawn from the
+    sequence's key and shared by all its occurrences there. eta is fresh, components N(0, 1 / D).
+    """
+    shape = (classes.shape[1], means.shape[1])
+    normals = sequence_normals(keys, (1 + int(fresh), *shape)) / math.sqrt(means.shape[1])
+    mu = means.at[jnp.maximum(classes, 0)].get(mode="clip")
+    if fresh:
+        new = jax.vmap(lambda means, first: means[first])(normals[:, 1], first_occurrence(classes))
+        mu = jnp.where(classes[:, :, None] < 0, new, mu)
+    return (mu + noise_scale * normals[:, 0]) / jnp.sqrt(1 + noise_scale**2)
+
+
+def render_embeddings(
+    embeddings: jax.Array,
+    classes: jax.Array,
+    exemplars: jax.Array,
+    keys: jax.Array,
+    noise_scale: jax.Array,
+    noise: bool,
+) -> jax.Array:
+    """Returns float32 (B, n, D): embeddings, plus N(0, noise_scale^2) with `noise`."""
+    items = embeddings.at[classes, exemplars].get(mode="clip").astype(jnp.float32)
+    return items + noise_scale * sequence_normals(keys, items.shape[1:]) if noise else items
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embeddings:
+    """A file of embeddings (classes, exemplars, dim); what it does not record is None or ""."""
+
+    embeddings: np.ndarray
+    class_order: np.ndarray | None
+    num_holdout: int | None
+    origin: str
+    groups: np.ndarray | None
+
+
+def load_embeddings(spec: BankSpec) -> Embeddings:
+    """Returns the embeddings of a .npy, .npz or .h5 file, float32 (float16 stays).
+
+    Raises:
+      ValueError: no such file, unknown format, wrong rank, NaN or infinite values, or a class order,
+        holdout or groups that do not fit the classes.
+    """
+    path = pathlib.Path(spec.path).expanduser()
+    if not spec.path or not path.is_file():
+        raise ValueError(f"bank 'embeddings': no file {spec.path!r}; set bank.path to a .npy, .npz or .h5")
+    fields = _read_fields(path)
+    embeddings = fields["embeddings"]
+    if embeddings.ndim != 3 or 0 in embeddings.shape:
+        raise ValueError(f"{path}: shape {embeddings.shape} is not (classes, exemplars, dim); reshape it")
+    embeddings = embeddings.astype(np.float16 if embeddings.dtype == np.float16 else np.float32)
+    if bad := int((~np.isfinite(embeddings)).sum()):
+        raise ValueError(f"{path}: {bad} of {embeddings.size} values are NaN or infinite; remove them")
+    order = fields.get("class_order")
+    num_holdout = fields.get("num_holdout")
+    loaded = Embeddings(
+        embeddings,
+        None if order is None else np.asarray(order).astype(np.int32),
+        None if num_holdout is None else int(num_holdout),
+        _text(fields.get("origin", "")),
+        None if fields.get("groups") is None else np.asarray(fields["groups"]).astype(np.int32),
+    )
+    _check_recorded(path, loaded)
+    return loaded
+
+
+def _text(value) -> str:
+    value = value.item() if isinstance(value, np.ndarray) else value
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _read_fields(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the known fields of a file; a file with one array only may call it anything."""
+    if path.suffix == ".npy":
+        return {"embeddings": np.load(path, allow_pickle=False)}
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            fields = {name: file[name] for name in file.files}
+    elif path.suffix in (".h5", ".hdf5"):
+        with h5py.File(path, "r") as file:
+            fields = {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
+    else:
+        raise ValueError(f"{path}: unknown format {path.suffix!r}; use .npy, .npz or .h5")
+    if "embeddings" not in fields:
+        others = [name for name in fields if name not in EMBEDDING_KEYS]
+        if len(others) != 1:
+            raise ValueError(f"{path}: holds {sorted(fields)}; name the array of items 'embeddings'")
+        fields["embeddings"] = fields.pop(others[0])
+    return fields
+
+
+def _check_recorded(path: pathlib.Path, loaded: Embeddings) -> None:
+    count = loaded.embeddings.shape[0]
+    if loaded.class_order is not None and not np.array_equal(np.sort(loaded.class_order), np.arange(count)):
+        raise ValueError(f"{path}: class_order is not a permutation of the {count} classes 0 to {count - 1}")
+    if loaded.num_holdout is not None and not 0 <= loaded.num_holdout < count:
+        raise ValueError(f"{path}: num_holdout {loaded.num_holdout} is not in [0, {count})")
+    if loaded.groups is not None and (loaded.groups.shape != (count,) or loaded.groups.min() < 0):
+        raise ValueError(f"{path}: groups {loaded.groups.shape} are not one number >= 0 per class ({count},)")
+
+
+def save_embeddings(
+    path: str | pathlib.Path,
+    embeddings: np.ndarray,
+    class_order: np.ndarray,
+    num_holdout: int,
+    origin: str,
+    groups: np.ndarray,
+) -> None:
+    """Writes embeddings (classes, exemplars, dim) and what they come from as an .npz file, atomically.
+
+    class_order: position -> class of the run that made them; num_holdout: its last classes, held out.
+
+    Raises:
+      ValueError: `path` does not end in .npz.
+    """
+    if pathlib.Path(path).suffix != ".npz":
+        raise ValueError(f"embeddings are written as .npz, not as {str(path)!r}; change the file's name")
+    fields = {
+        "embeddings": np.asarray(embeddings),
+        "class_order": np.asarray(class_order, np.int32),
+        "num_holdout": np.int32(num_holdout),
+        "origin": np.str_(origin),
+        "groups": np.asarray(groups, np.int32),
+    }
+    save_atomic(path, fields)

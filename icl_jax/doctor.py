@@ -1,0 +1,63 @@
+"""What this machine offers: devices, versions, memory, banks."""
+
+import importlib.metadata
+import pathlib
+import platform
+
+import jax
+from rich.table import Table
+
+from icl_jax.data.banks import describe_banks
+from icl_jax.devices import cache_dir, cpu_cores
+from icl_jax.rundir import PACKAGES
+
+MORE_PACKAGES = ("ml-collections", "tensorflow-datasets", "pyarrow", "duckdb")
+
+
+def memory_limit() -> int | None:
+    """Returns the bytes of memory this process may use on the host (cgroup limit, else RAM), if known."""
+    limits = []
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = pathlib.Path(name)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    meminfo = pathlib.Path("/proc/meminfo")
+    if meminfo.is_file():
+        limits.append(int(meminfo.read_text().split()[1]) * 1024)
+    return min(limits, default=None)
+
+
+def report() -> Table:
+    """Returns a table of devices, versions, memory and banks, to print with rich."""
+    table = Table(title="icl doctor", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in [*_devices(), *_versions()]:
+        table.add_row(name, text)
+    table.add_section()
+    for name, available, detail in describe_banks():
+        table.add_row(f"bank {name}", f"{'[green]available[/]' if available else '[yellow]not here[/]'}: {detail}")
+    return table
+
+
+def _devices() -> list[tuple[str, str]]:
+    devices = jax.devices()
+    kinds = ", ".join(sorted({d.device_kind for d in devices}))
+    limit = memory_limit()
+    rows = [
+        ("devices", f"{len(devices)} x {devices[0].platform} ({kinds}), {jax.process_count()} process(es)"),
+        ("cores", str(cpu_cores())),
+        ("host memory", f"{limit / 2**30:.1f} GiB" if limit else "unknown"),
+    ]
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        rows.append(("device memory", f"{stats['bytes_limit'] / 2**30:.1f} GiB each"))
+    cache = jax.config.jax_compilation_cache_dir or str(cache_dir() / "xla")
+    return [*rows, ("compilation cache", cache)]
+
+
+def _versions() -> list[tuple[str, str]]:
+    rows = [("python", platform.python_version())]
+    for name in (*PACKAGES, *MORE_PACKAGES):
+        rows.append((name, importlib.metadata.version(name)))
+    return rows

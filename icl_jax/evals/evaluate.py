@@ -1,0 +1,239 @@
+"""Evals as the trainer runs them: named pure functions with named axes.
+
+`suites_eval` puts all suites of a run into one eval: their sequences are drawn once per member, and a
+model is run over them block by block, so that it is traced once however many suites there are.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_jax.data.classes import Tables
+from icl_jax.data.labels import group_labels, own_labels
+from icl_jax.data.sequences import sample_suite
+from icl_jax.data.source import Source
+from icl_jax.data.types import Sequence
+from icl_jax.evals import metrics
+from icl_jax.evals.oracles import ORACLES, Facts, Oracle, expected_accuracy, oracle_accuracies
+from icl_jax.evals.suites import bounds_of
+from icl_jax.rng import fold_each, stream_key
+from icl_jax.spec import EvalSpec, SuiteSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """A named pure function of (model, eval set) whose results are arrays with named axes.
+
+    prepare(tables, h, seed_eval) -> eval set, a pytree made once per member inside jit.
+    run(apply, variables, eval_set, tables, bank, h) -> metric -> array; apply: Model.apply of
+    icl_jax.models.build, patches bound; bank: the bank's arrays (arguments, so never constants).
+    axes: metric -> names of its axes; coords: axis -> labels along it.
+    """
+
+    name: str
+    prepare: Callable
+    run: Callable
+    axes: dict[str, tuple[str, ...]]
+    coords: dict[str, tuple]
+
+
+@flax.struct.dataclass
+class EvalSet:
+    """One member's sequences of S suites and what oracles score on them.
+
+    sequences: leading axes (S * blocks, batch); facts: of each suite, leading axis S; ways: int32 (S,);
+    oracles: float32 (S, O), headline accuracy expected of each oracle, in the order of ORACLES;
+    floor, ceiling: float32 (S,); key: uint32 (2,), the model's own randomness in evals.
+    """
+
+    sequences: Sequence
+    facts: Facts
+    ways: jax.Array
+    oracles: jax.Array
+    floor: jax.Array
+    ceiling: jax.Array
+    key: jax.Array
+
+
+def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
+    """Returns one eval of all suites of `spec`; its arrays have the axis ("suite",).
+
+    Metrics: metrics.METRICS, and floor, ceiling (headline accuracy of the oracles that bound the suite)
+    and share (how far `accuracy` is on the way from one to the other).
+    ValueError when the sequences of a suite cannot be cut into equal blocks.
+    """
+    names = tuple(suite for suite, _ in spec.suites)
+    _check_blocks(spec)
+    axes = {metric: ("suite",) for metric in (*metrics.METRICS, "floor", "ceiling", "share")}
+
+    def prepare(tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+        return make_set(spec, source, tables, h, seed)
+
+    def run(apply, variables, eval_set: EvalSet, tables: Tables, bank: dict, h: dict) -> dict:
+        def predict(seqs: Sequence, key: jax.Array) -> jax.Array:
+            items = source.items(tables, bank, h, seqs)
+            inputs = (items, seqs.labels, seqs.task)
+            output, _ = apply(variables, *inputs, key=key, train=False, positions="query")
+            return output.logits
+
+        return score_set(spec, predict, eval_set)
+
+    return Eval(name, prepare, run, axes, {"suite": names})
+
+
+def _check_blocks(spec: EvalSpec) -> None:
+    if spec.num_sequences % _batch(spec):
+        count, batch = spec.num_sequences, spec.batch_size
+        fits = -(-count // batch) * batch
+        raise ValueError(
+            f"evals.num_sequences {count} is not a multiple of evals.batch_size {batch}; use {fits} sequences"
+        )
+
+
+def _batch(spec: EvalSpec) -> int:
+    return min(spec.batch_size, spec.num_sequences)
+
+
+def make_set(spec: EvalSpec, source: Source, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+    """Returns the eval set of one member. seed: uint32 scalar, the member's seed `eval`."""
+    draw = lambda name, suite: suite_sequences(name, suite, spec.num_sequences, source, tables, h, seed)
+    sets = [draw(name, suite) for name, suite in spec.suites]
+    blocks = _to_blocks(spec, jax.tree.map(lambda *x: jnp.stack(x), *sets))
+    each = [suite_facts(suite, source, tables, h) for _, suite in spec.suites]
+    facts = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    oracles = _score_oracles(spec, blocks, facts)
+    floor, ceiling = _bounds(spec, oracles)
+    return EvalSet(
+        sequences=blocks,
+        facts=facts,
+        ways=jnp.stack([jnp.int32(suite.ways or h["ways"]) for _, suite in spec.suites]),
+        oracles=oracles,
+        floor=floor,
+        ceiling=ceiling,
+        key=jax.random.key_data(stream_key(seed, "eval_model")),
+    )
+
+
+def suite_sequences(
+    name: str, suite: SuiteSpec, count: int, source: Source, tables: Tables, h: dict, seed: jax.Array
+) -> Sequence:
+    """Returns `count` sequences of a suite, leading axis (count,). Their randomness hangs on the suite's
+    name and their number only: another suite, or more sequences, changes none of them."""
+    key = stream_key(seed, "eval", np.uint32(zlib.crc32(name.encode())))
+    drawings = source.num_exemplars, source.num_train_exemplars
+    one = lambda key: sample_suite(source.task, suite, source.vocab, tables, h, key, *drawings)
+    return jax.vmap(one)(fold_each(key, 0, count))
+
+
+def suite_facts(suite: SuiteSpec, source: Source, tables: Tables, h: dict) -> Facts:
+    """Returns what oracles know of a suite."""
+    position = jnp.arange(tables.cdf.shape[0])
+    rare = (position < tables.num_rare).astype(jnp.float32)
+    trained = (position < tables.num_train).astype(jnp.float32)
+    zipf = jnp.diff(tables.cdf, prepend=0)
+    frequency = {"rare": rare, "common": trained - rare, "zipfian": zipf}.get(suite.classes, trained)
+    active = source.active_labels(tables, h)
+    owned = lambda weight: _label_mass(source, tables, weight) > 0
+    labels = metrics.Labels(active, owned(rare), owned(trained - rare))
+    answers = _group_mass if source.task.task_token and suite.task == "group" else _label_mass
+    of_answers = lambda weight: answers(source, tables, weight)
+    unseen = jnp.bool_(suite.kind == "no_support" and suite.task == "class")
+    return Facts(labels, of_answers(trained) > 0, of_answers(frequency / frequency.sum()), unseen)
+
+
+def _label_mass(source: Source, tables: Tables, weight: jax.Array) -> jax.Array:
+    """Returns float32 (V,): the weight (K,) of each position, spread evenly over its own labels."""
+    first, count = own_labels(source.vocab, tables, jnp.arange(weight.shape[0]))
+    nth = jnp.arange(source.task.max_multiplicity)[None, :]
+    mass = jnp.where(nth < count[:, None], (weight / jnp.maximum(count, 1))[:, None], 0)
+    return jnp.zeros(source.vocab.size).at[first[:, None] + nth].add(mass, mode="drop")
+
+
+def _group_mass(source: Source, tables: Tables, weight: jax.Array) -> jax.Array:
+    """Returns float32 (V,): the weight (K,) of each position on the label of its group."""
+    groups = group_labels(source.vocab, tables, jnp.arange(weight.shape[0]))
+    return jnp.zeros(source.vocab.size).at[groups].add(weight)
+
+
+def _to_blocks(spec: EvalSpec, tree):
+    """(S, N, ...) -> (S * blocks, batch, ...)."""
+    batch = _batch(spec)
+    return jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[2:]), tree)
+
+
+def _from_blocks(spec: EvalSpec, values: jax.Array) -> jax.Array:
+    """(S * blocks, batch, ...) -> (S, N, ...)."""
+    return values.reshape(len(spec.suites), spec.num_sequences, *values.shape[2:])
+
+
+def _suite_of_block(spec: EvalSpec) -> jax.Array:
+    return jnp.repeat(jnp.arange(len(spec.suites)), spec.num_sequences // _batch(spec))
+
+
+def _restricted(spec: EvalSpec) -> jax.Array:
+    return jnp.asarray([suite.answers == "context" for _, suite in spec.suites])
+
+
+def _map_blocks(spec: EvalSpec, fn: Callable, sequences: Sequence):
+    """Returns fn(suite index, block index, sequences (batch, ...)) of each block, mean over a suite's
+    sequences of each array it returns: (S, ...). fn is traced once."""
+    suites = _suite_of_block(spec)
+    values = jax.lax.map(lambda args: fn(*args), (suites, jnp.arange(suites.shape[0]), sequences))
+    return jax.tree.map(lambda x: metrics.mean(_from_blocks(spec, x), axis=1), values)
+
+
+def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str, jax.Array]:
+    """Returns metric -> (S,) of predict(sequences (B, ...), key) -> logits (B, V), run block by block."""
+    key = jax.random.wrap_key_data(eval_set.key, impl="threefry2x32")
+    restricted = _restricted(spec)
+
+    def block(suite, index, seqs):
+        logits = predict(seqs, jax.random.fold_in(key, index))
+        labels = jax.tree.map(lambda x: x[suite], eval_set.facts.labels)
+        return metrics.score(logits, seqs, labels, eval_set.ways[suite], restricted[suite])
+
+    scores = _map_blocks(spec, block, eval_set.sequences)
+    share = metrics.share(scores["accuracy"], eval_set.floor, eval_set.ceiling)
+    return scores | {"floor": eval_set.floor, "ceiling": eval_set.ceiling, "share": share}
+
+
+def evaluate_predictor(spec: EvalSpec, predictor: Oracle, eval_set: EvalSet) -> dict[str, jax.Array]:
+    """Returns the exact expected scores of a predictor as if it were the model, metric -> (S,):
+    accuracy, accuracy_all, accuracy_context, share. predictor(sequence, facts) -> probabilities (V,)."""
+    restricted = _restricted(spec)
+
+    def block(suite, index, seqs):
+        facts = jax.tree.map(lambda x: x[suite], eval_set.facts)
+        score = lambda seq: expected_accuracy(predictor(seq, facts), seq)
+        everywhere, inside = jax.vmap(score)(seqs)
+        headline = jnp.where(restricted[suite], inside, everywhere)
+        return {"accuracy": headline, "accuracy_all": everywhere, "accuracy_context": inside}
+
+    scores = _map_blocks(spec, block, eval_set.sequences)
+    return scores | {"share": metrics.share(scores["accuracy"], eval_set.floor, eval_set.ceiling)}
+
+
+def _score_oracles(spec: EvalSpec, blocks: Sequence, facts: Facts) -> jax.Array:
+    """Returns the headline accuracy expected of each oracle on each suite, float32 (S, O)."""
+    restricted = _restricted(spec)
+
+    def block(suite, index, seqs):
+        known = jax.tree.map(lambda x: x[suite], facts)
+        return jax.vmap(lambda seq: oracle_accuracies(seq, known, restricted[suite]))(seqs)
+
+    return _map_blocks(spec, block, blocks)
+
+
+def _bounds(spec: EvalSpec, oracles: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns (floor, ceiling) of each suite: the best of the oracles that bound it, float32 (S,)."""
+
+    def best(side: int) -> jax.Array:
+        chosen = [[name in bounds_of(suite)[side] for name in ORACLES] for _, suite in spec.suites]
+        return jnp.max(jnp.where(np.asarray(chosen), oracles, -jnp.inf), axis=1)
+
+    return best(0), best(1)

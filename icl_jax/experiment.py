@@ -1,0 +1,118 @@
+"""From a config to everything a run needs, checked before anything is compiled or written."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from icl_jax import config as cfg
+from icl_jax import hypers as hy
+from icl_jax.data.banks import Bank, load_bank, resolve_bank
+from icl_jax.data.classes import class_order, validate_task
+from icl_jax.data.labels import make_vocab
+from icl_jax.data.source import make_source
+from icl_jax.evals.evaluate import suites_eval
+from icl_jax.evals.suites import resolve_suites, validate_suites
+from icl_jax.models.build import ItemShape, build, validate_model
+from icl_jax.spec import BankSpec
+from icl_jax.train import optim
+from icl_jax.train.parallel import choose_layout
+from icl_jax.train.population import Population
+from icl_jax.train.population import build as build_population
+from icl_jax.train.step import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A checked run: `config` has its defaults resolved, `orders` is (members, classes)."""
+
+    config: ConfigDict
+    bank: Bank
+    members: list[cfg.Member]
+    program: Program
+    evals: tuple
+    orders: np.ndarray
+    chunk: int
+    identity: str
+
+    def population(self, patches=()) -> Population:
+        """Returns the compiled programs' handles; the bank goes to the devices here."""
+        return build_population(
+            self.program, self.evals, self.members, self.orders, self.bank.arrays, self.chunk, patches
+        )
+
+
+def prepare_experiment(config: ConfigDict) -> Experiment:
+    """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong."""
+    config = resolved(config)
+    members = cfg.members_of(config)
+    suites = resolve_suites(config.evals.suites, config.evals.custom.to_dict())
+    spec = cfg.run_spec(config, members, suites)
+    chunk = cfg.chunk_steps(config)
+    optim.validate_train(spec.train)
+    _check_headline(config, [name for name, _ in suites])
+    layout = choose_layout(
+        len(members), spec.train.batch_size, config.runtime.devices, config.runtime.batch_shards
+    )
+    bank = load_bank(spec.bank)
+    items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
+    for member in members:
+        validate_task(spec.task, bank, {n: hy.largest(v) for n, v in member.hypers.items()})
+    vocab = make_vocab(spec.task, bank.num_classes, len(bank.group_names))
+    validate_suites(suites, spec.task, bank)
+    validate_model(spec.model, items, spec.task.context_len, spec.task.loss, spec.task.task_token)
+    source = make_source(spec.bank, bank, spec.task, vocab)
+    model = build(spec.model, items, vocab.size, spec.task.context_len, spec.task.task_token)
+    program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
+    evals = (suites_eval(spec.evals, source),)
+    orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
+    return Experiment(config, bank, members, program, evals, orders, chunk, cfg.identity(config, bank.digest))
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """Returns a copy in which defaults that depend on the machine (which bank) are concrete."""
+    config = config.copy_and_resolve_references()
+    bank = resolve_bank(BankSpec(**config.bank.to_dict()))
+    with config.unlocked():
+        config.bank.update(dataclasses.asdict(bank))
+    return config
+
+
+def _check_headline(config: ConfigDict, names: list[str]) -> None:
+    for role in ("icl", "iwl"):
+        if config.evals[role] not in names:
+            raise ValueError(f"evals.{role} = {config.evals[role]!r} is not among evals.suites {names}; add it there")
+
+
+def _order(bank: Bank, seed: int) -> np.ndarray:
+    """Class order of a split seed; a bank that records its own order (embeddings) keeps it."""
+    if bank.class_order is not None:
+        return bank.class_order
+    return class_order(bank.num_classes, bank.block, seed)
+
+
+def _decays(members: list[cfg.Member]) -> bool:
+    return any(hy.largest(m.hypers[f"decay_{module}"]) > 0 for m in members for module in optim.MODULES)
+
+
+def _table_schedule(members: list[cfg.Member]) -> bool:
+    return any(not isinstance(m.hypers[n], float) for m in members for n in hy.TABLE_HYPERS)
+
+
+def describe(experiment: Experiment) -> str:
+    """Returns one line that says what will run on what."""
+    layout, spec = experiment.program.layout, experiment.program.spec
+    shards = f", {layout.batch_shards} devices per batch" if layout.batch_shards > 1 else ""
+    return (
+        f"{len(experiment.members)} members on {layout.num_devices} {jax.default_backend()} device(s){shards}: "
+        f"bank {experiment.bank.name}, {spec.model.num_layers}-layer {spec.model.core}, "
+        f"{spec.train.num_steps:,} steps of {spec.train.batch_size} sequences"
+    )
+
+
+def member_label(member: cfg.Member, names: Iterable[str]) -> str:
+    """Returns a short label: the varied hypers, then the init seed."""
+    hypers = [f"{n}={hy.last(member.hypers[n]):g}" for n in names]
+    return " ".join([*hypers, f"seed={member.seeds['init']}"])

@@ -1,0 +1,69 @@
+"""Item encoders: (items, *shape) -> (items, width)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icl_jax.models.layers import Dense, param
+from icl_jax.models.resnet import ResNet
+from icl_jax.spec import ModelSpec
+
+
+class MLPEncoder(nnx.Module):
+    """Flatten, dense, ReLU, dense."""
+
+    def __init__(self, inputs: int, hidden: int, width: int, dtype: str):
+        self.hidden = Dense(inputs, hidden, dtype)
+        self.out = Dense(hidden, width, dtype)
+
+    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+        return self.out(jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+class LinearEncoder(nnx.Module):
+    """Flatten, one dense layer."""
+
+    def __init__(self, inputs: int, width: int, dtype: str):
+        self.out = Dense(inputs, width, dtype, corrected=False)
+
+    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+        return self.out(x.reshape(x.shape[0], -1))
+
+
+class EmbeddingEncoder(nnx.Module):
+    """A row of a table per symbol."""
+
+    def __init__(self, num_symbols: int, width: int, dtype: str):
+        self.table = param((num_symbols, width), sd=1.0)
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+        return self.table[x].astype(self.dtype)
+
+
+class IdentityEncoder(nnx.Module):
+    """Vectors as they are."""
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+        return jnp.asarray(x, self.dtype)
+
+
+ENCODERS = ("resnet", "mlp", "linear", "embedding", "identity")
+
+
+def encoder(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int) -> nnx.Module:
+    """Returns the spec's encoder of items of `shape` into `width` features; checked by `validate_model`."""
+    if spec.encoder == "resnet":
+        return ResNet(shape, width, spec.encoder_flatten, spec.dtype)
+    if spec.encoder == "mlp":
+        return MLPEncoder(math.prod(shape), spec.encoder_width, width, spec.dtype)
+    if spec.encoder == "linear":
+        return LinearEncoder(math.prod(shape), width, spec.dtype)
+    if spec.encoder == "embedding":
+        return EmbeddingEncoder(num_symbols, width, spec.dtype)
+    return IdentityEncoder(spec.dtype)

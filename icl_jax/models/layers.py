@@ -1,0 +1,70 @@
+"""The small layers everything is made of: dense layers, layer norm, initial values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+TRUNCATION = 0.87962566103423978  # sd of a standard normal truncated to [-2, 2]
+NORM_EPS = 1e-5
+
+
+def param(shape: tuple[int, ...], sd: float = 0.0, fill: float = 0.0) -> nnx.Param:
+    """A float32 parameter that starts as `fill` + a normal of `sd` truncated at two sd.
+
+    Only the rule is kept here: `build.Model.init` draws all parameters of a model at once, because
+    every separate draw costs compile time.
+    """
+    return nnx.Param(np.full(shape, fill, np.float32), sd=sd)
+
+
+def fan_in_sd(fan_in: int, corrected: bool = True) -> float:
+    """sd for unit variance scaling by fan-in; corrected: for what truncation takes away."""
+    return fan_in**-0.5 / (TRUNCATION if corrected else 1.0)
+
+
+def stacked(module: nnx.Module, num_layers: int) -> nnx.Module:
+    """Returns the module with a leading layer axis on every parameter."""
+    for _, leaf in nnx.iter_graph(module):
+        if isinstance(leaf, nnx.Param):
+            value = leaf.get_value()
+            leaf.set_value(np.broadcast_to(value, (num_layers, *value.shape)))
+    return module
+
+
+def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """The vector shaped to broadcast along the last axis of x."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape).astype(x.dtype)
+
+
+class Dense(nnx.Module):
+    """x @ kernel + bias in `dtype`; kernel (inputs, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, dtype: str = "float32", corrected: bool = True):
+        self.kernel = param((inputs, outputs), sd=fan_in_sd(inputs, corrected))
+        self.bias = param((outputs,))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
+        """x: (..., inputs). columns: which outputs to compute."""
+        return dense(x.astype(self.dtype), self.kernel[:, columns], self.bias[columns])
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """x @ kernel + bias; rows are flattened, which spares the kernel's gradient a transposed copy."""
+    rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return (rows + along_last(bias, rows)).reshape(*x.shape[:-1], -1)
+
+
+class LayerNorm(nnx.Module):
+    """Layer norm over the last axis, moments in float32."""
+
+    def __init__(self, width: int):
+        self.scale = param((width,), fill=1.0)
+        self.bias = param((width,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        centred = y - y.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + NORM_EPS)
+        return (y * along_last(self.scale[...], y) + along_last(self.bias[...], y)).astype(x.dtype)

@@ -1,0 +1,129 @@
+"""Recurrent cores: LSTM, GRU and vanilla RNN, stacked without residual connections.
+
+LSTM and RNN as in Chan et al. 2022 (released code): one dense layer on [input, hidden] gives the LSTM's
+gates in the order input, candidate, forget, output, with 1 added to the forget gate; the RNN is
+ReLU(dense(input) + dense(hidden)). The products with the inputs are taken for all tokens at once,
+outside the loop over time.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icl_jax.models.layers import Dense, along_last, stacked
+from icl_jax.models.taps import RANKS, Patch, Tap, run_layers, with_rank
+
+SITES = ("state",)
+FORGET_BIAS = 1.0
+
+
+class LSTMCell(nnx.Module):
+    """kernel: (2 D, 4 D), inputs first; carry: (hidden, cell)."""
+
+    num_carries = 2
+
+    def __init__(self, width: int, dtype: str):
+        self.gates = Dense(2 * width, 4 * width, dtype, corrected=False)
+
+    def read(self, x: jax.Array) -> jax.Array:
+        return _read(self.gates, x)
+
+    def step(self, carry, read: jax.Array):
+        hidden, cell = carry
+        i, g, f, o = jnp.split(read + _recur(self.gates, hidden), 4, axis=-1)
+        cell = jax.nn.sigmoid(f + FORGET_BIAS) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+
+class GRUCell(nnx.Module):
+    """kernel: (2 D, 3 D): update, reset, candidate (Cho et al. 2014: the reset acts before the product)."""
+
+    num_carries = 1
+
+    def __init__(self, width: int, dtype: str):
+        self.gates = Dense(2 * width, 3 * width, dtype, corrected=False)
+
+    def read(self, x: jax.Array) -> jax.Array:
+        return _read(self.gates, x)
+
+    def step(self, carry, read: jax.Array):
+        (hidden,), width = carry, carry[0].shape[-1]
+        gates = read[:, : 2 * width] + _recur(self.gates, hidden, slice(2 * width))
+        update, reset = jnp.split(jax.nn.sigmoid(gates), 2, axis=-1)
+        candidate = read[:, 2 * width :] + _recur(self.gates, reset * hidden, slice(2 * width, None))
+        return ((1 - update) * hidden + update * jnp.tanh(candidate),)
+
+
+class RNNCell(nnx.Module):
+    """ReLU(dense(input) + dense(hidden))."""
+
+    num_carries = 1
+
+    def __init__(self, width: int, dtype: str):
+        self.input = Dense(width, width, dtype, corrected=False)
+        self.hidden = Dense(width, width, dtype, corrected=False)
+
+    def read(self, x: jax.Array) -> jax.Array:
+        return self.input(x)
+
+    def step(self, carry, read: jax.Array):
+        return (jax.nn.relu(read + self.hidden(carry[0])),)
+
+
+CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
+
+
+class Recurrent(nnx.Module):
+    """A stack of recurrent layers of one kind."""
+
+    def __init__(self, cell: str, num_layers: int, width: int, dtype: str):
+        self.layers = stacked(CELLS[cell](width, dtype), num_layers)
+        self.num_layers = num_layers
+
+    def __call__(self, x: jax.Array, query_only: bool, record: tuple[str, ...], patches: tuple[Patch, ...]):
+        """Returns (hidden states of the last layer (B, N, D), or (B, 1, D) if query_only; taps)."""
+        definition, params = nnx.split(self.layers)
+        layer = lambda p, x, tap: _over_time(nnx.merge(definition, p), x, tap)
+        x, taps = run_layers(layer, params, x, self.num_layers, record, patches)
+        return x[:, -1:] if query_only else x, taps
+
+
+def _over_time(cell, x: jax.Array, tap: Tap) -> jax.Array:
+    """Hidden states (B, N, D) of one layer; a patched state is what the next token and layer read."""
+    num_tokens = x.shape[1]
+    carry = (jnp.zeros((x.shape[0], x.shape[2]), x.dtype),) * cell.num_carries
+
+    def step(carry, xs):
+        read, patches = xs
+        hidden, *rest = cell.step(carry, read)
+        hidden = Tap((), patches)("state", hidden)
+        return (hidden, *rest), hidden
+
+    patches = tuple(_timed(p, num_tokens) for p in tap.patches if p.site == "state")
+    _, hidden = jax.lax.scan(step, carry, (cell.read(x).swapaxes(0, 1), patches))
+    hidden = hidden.swapaxes(0, 1)
+    tap.keep("state", hidden)
+    return hidden
+
+
+def _timed(patch: Patch, num_tokens: int) -> Patch:
+    """The patch of one layer with time as leading axis, so that the loop over time can scan it."""
+
+    def timed(array):
+        array = with_rank(array, RANKS["state"] - 1).swapaxes(0, 1)
+        return jnp.broadcast_to(array, (num_tokens, *array.shape[1:]))
+
+    spent = jnp.zeros((num_tokens,), jnp.int32)
+    return patch.replace(mask=timed(patch.mask), value=timed(patch.value), start=spent, stop=spent)
+
+
+def _read(gates: Dense, x: jax.Array) -> jax.Array:
+    """The input's share of the gates, for all tokens."""
+    kernel = gates.kernel[: x.shape[-1]].astype(gates.dtype)
+    out = x.astype(gates.dtype) @ kernel
+    return out + along_last(gates.bias[...], out)
+
+
+def _recur(gates: Dense, hidden: jax.Array, columns: slice = slice(None)) -> jax.Array:
+    """The hidden state's share of the gates."""
+    return hidden @ gates.kernel[hidden.shape[-1] :, columns].astype(hidden.dtype)

@@ -1,0 +1,150 @@
+"""Causal transformer: pre-norm (or norm-free) blocks, attention only or with an MLP.
+
+As in Chan et al. 2022 (released code): x += Attention(LN x); x += MLP(LN x); biases everywhere; GELU
+in its tanh form; a final layer norm. Parameters of all blocks are stacked along a leading layer axis.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icl_jax.models import embed
+from icl_jax.models.layers import Dense, LayerNorm, stacked
+from icl_jax.models.taps import Patch, Tap, run_layers, take_layer
+
+SITES = ("attn_scores", "attn_probs", "head_out", "attn_out", "mlp_out", "resid")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(a: jax.Array, b: jax.Array, dtype) -> jax.Array:
+    """Batched a @ b whose gradients are products of transposed copies.
+
+    XLA's CPU back end is three times slower on batches of small products that contract rows.
+    """
+    return jnp.matmul(a, b, preferred_element_type=dtype)
+
+
+def _product_forward(a, b, dtype):
+    return product(a, b, dtype), (a, b)
+
+
+def _product_backward(dtype, residuals, grad):
+    a, b = residuals
+    at, bt = jax.lax.optimization_barrier((a.swapaxes(-1, -2), b.swapaxes(-1, -2)))
+    grad = grad.astype(a.dtype)
+    return product(grad, bt, a.dtype), product(at, grad, b.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
+    """Returns each head's mixture of values, (B, H, Q, Dh); the Q queries are the last of the N tokens.
+
+    q: (B, Q, H, Dh); k, v: (B, N, H, Dh). Scores and softmax are in float32.
+    """
+    num_queries, num_tokens = q.shape[1], k.shape[1]
+    if num_queries == 1:
+        return _attend_last(q, k, v)
+    heads_first = lambda t: t.swapaxes(1, 2)
+    scores = product(heads_first(q), k.transpose(0, 2, 3, 1), jnp.float32)
+    causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None, None, num_tokens - num_queries :]
+    scores = jnp.where(causal, scores * q.shape[-1] ** -0.5, -jnp.inf)
+    probs = jax.nn.softmax(tap("attn_scores", scores, allowed=causal), axis=-1)
+    probs = tap("attn_probs", probs, allowed=causal).astype(v.dtype)
+    return product(probs, heads_first(v), v.dtype)
+
+
+def _attend_last(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """The last token's mixture, by products of whole rows: one query makes a batched product of slivers."""
+    num_heads, head = q.shape[2:]
+    same_head = jnp.repeat(jnp.eye(num_heads), head, axis=0)
+    rows = lambda t: t.reshape(*t.shape[:2], -1)
+    scores = (rows(k) * rows(q)).astype(jnp.float32) @ (same_head * head**-0.5)
+    probs = jax.nn.softmax(scores, axis=1)
+    mixed = ((probs @ same_head.T).astype(v.dtype) * rows(v)).sum(1)
+    return mixed.reshape(-1, num_heads, 1, head)
+
+
+class Attention(nnx.Module):
+    """Multi-head causal self-attention; `qkv` holds queries, keys and values side by side."""
+
+    def __init__(self, width: int, num_heads: int, rotary: bool, dtype: str):
+        self.qkv = Dense(width, 3 * width, dtype)
+        self.out = Dense(width, width, dtype)
+        self.num_heads = num_heads
+        self.rotary = rotary
+
+    def __call__(self, x: jax.Array, tap: Tap, query_only: bool) -> jax.Array:
+        q, k, v = (self._heads(t) for t in self._project(x, query_only))
+        if self.rotary:
+            q, k = embed.rotate(q, first=x.shape[1] - q.shape[1]), embed.rotate(k)
+        heads = tap("head_out", attend(q, k, v, tap))
+        return self.out(heads.swapaxes(1, 2).reshape(*q.shape[:2], -1))
+
+    def _project(self, x: jax.Array, query_only: bool):
+        width = x.shape[-1]
+        if not query_only:
+            return jnp.split(self.qkv(x), 3, axis=-1)
+        keys, values = jnp.split(self.qkv(x, slice(width, None)), 2, axis=-1)
+        return self.qkv(x[:, -1:], slice(width)), keys, values
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.num_heads, -1)
+
+
+class MLP(nnx.Module):
+    """Dense, GELU, dense."""
+
+    def __init__(self, width: int, hidden: int, dtype: str):
+        self.hidden = Dense(width, hidden, dtype)
+        self.out = Dense(hidden, width, dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.out(jax.nn.gelu(self.hidden(x), approximate=True))
+
+
+class Block(nnx.Module):
+    """One transformer block."""
+
+    def __init__(self, width: int, num_heads: int, mlp_ratio: int, norm: bool, rotary: bool, dtype: str):
+        self.norm_attention = LayerNorm(width) if norm else None
+        self.attention = Attention(width, num_heads, rotary, dtype)
+        self.norm_mlp = LayerNorm(width) if norm and mlp_ratio else None
+        self.mlp = MLP(width, mlp_ratio * width, dtype) if mlp_ratio else None
+
+    def __call__(self, x: jax.Array, tap: Tap, query_only: bool = False) -> jax.Array:
+        """x: (B, N, D). query_only: only the last token's row is computed, (B, 1, D)."""
+        h = self.norm_attention(x) if self.norm_attention else x
+        x = x[:, -1:] if query_only else x
+        x = x + tap("attn_out", self.attention(h, tap, query_only))
+        if self.mlp:
+            h = self.norm_mlp(x) if self.norm_mlp else x
+            x = x + tap("mlp_out", self.mlp(h))
+        return tap("resid", x)
+
+
+class Transformer(nnx.Module):
+    """A stack of blocks and a final norm."""
+
+    def __init__(
+        self, num_layers: int, width: int, num_heads: int, mlp_ratio: int, norm: bool, rotary: bool, dtype: str
+    ):
+        self.layers = stacked(Block(width, num_heads, mlp_ratio, norm, rotary, dtype), num_layers)
+        self.norm = LayerNorm(width) if norm else None
+        self.num_layers = num_layers
+
+    def __call__(self, x: jax.Array, query_only: bool, record: tuple[str, ...], patches: tuple[Patch, ...]):
+        """Returns (hidden states (B, N, D), or (B, 1, D) of the last token if query_only; taps)."""
+        definition, params = nnx.split(self.layers)
+        block = lambda p, x, tap, query_only=False: nnx.merge(definition, p)(x, tap, query_only)
+        if query_only and not record and not patches:
+            first = jax.tree.map(lambda leaf: leaf[:-1], params)
+            x, taps = run_layers(block, first, x, self.num_layers - 1, (), ())
+            x = block(take_layer(params, -1), x, Tap((), ()), query_only=True)
+        else:
+            x, taps = run_layers(block, params, x, self.num_layers, record, patches)
+            x = x[:, -1:] if query_only else x
+        return self.norm(x) if self.norm else x, taps

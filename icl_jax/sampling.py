@@ -1,0 +1,56 @@
+"""Look at what a config trains on: sequences as a model reads them, a picture, and their statistics."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from icl_jax import config as cfg
+from icl_jax import hypers as hy
+from icl_jax.data.sequences import statistics
+from icl_jax.data.types import Batch, Sequence
+from icl_jax.experiment import Experiment, member_label, prepare_experiment
+from icl_jax.report.pictures import sequences_figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Training sequences of one member: `batch` as a model reads them, `sequences` as ids and roles."""
+
+    batch: Batch
+    sequences: Sequence
+    experiment: Experiment
+    tables: object
+    member: int
+
+    def statistics(self) -> dict[str, float]:
+        """Returns the realised statistics: class frequencies, P(query's class in context), label entropy."""
+        source = self.experiment.program.source
+        return statistics(source.task, source.vocab, self.tables, self.sequences)
+
+
+def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step: int = 0) -> Sample:
+    """Returns the first `num_sequences` training sequences of batch `step` of one member of a config."""
+    experiment = prepare_experiment(config)
+    source, chosen = experiment.program.source, experiment.members[member]
+    bank = jax.tree.map(np.asarray, experiment.bank.arrays)
+
+    @jax.jit
+    def draw(order, hypers, bank):
+        h = hy.at(hypers, step)
+        tables = source.prepare(order, h)
+        seqs = source.sequences(tables, h, chosen.seeds["data"], step, 0, num_sequences)
+        return source.to_batch(tables, bank, h, seqs), seqs, tables
+
+    hypers = jax.tree.map(lambda x: x[0], hy.stack([chosen.hypers]))
+    batch, seqs, tables = jax.device_get(draw(experiment.orders[member], hypers, bank))
+    return Sample(batch, seqs, experiment, tables, member)
+
+
+def show(sample: Sample, path: str | pathlib.Path, rows: int = 8) -> pathlib.Path:
+    """Writes a picture of the first sequences, items with their labels and roles; returns its path."""
+    member = sample.experiment.members[sample.member]
+    label = member_label(member, cfg.varied(sample.experiment.members))
+    return sequences_figure(sample.batch, sample.sequences, sample.experiment.program.source.vocab, path, label, rows)

@@ -1,0 +1,275 @@
+"""Checkpoints of a population: written by Orbax, checked member by member when read.
+
+A state is a tree of host arrays whose leading axis is the member, flat and without padding, whatever
+the devices. Orbax makes a save atomic and asynchronous, but loads a file with a flipped byte without
+a word; so each checkpoint carries a digest per member, and a restore that meets a damaged checkpoint
+says what is wrong and falls back to the one before.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import pathlib
+import warnings
+from collections.abc import Callable, Collection
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from icl_jax.train.leaves import (
+    CheckpointError,
+    Leaves,
+    PyTree,
+    few,
+    fit,
+    flatten,
+    member_digests,
+    nest,
+    structure,
+)
+
+_FORMAT = 1
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint exists, but its content is not what was saved."""
+
+
+def keep_policy(
+    listed: Collection[int] = (), every: int = 0, log_spaced: int = 0, interval: int = 1
+) -> Callable[[int], bool]:
+    """Returns which steps' checkpoints are kept for good, as a pure function of the step.
+
+    listed:     these steps.
+    every:      multiples of this number of steps (0: none).
+    log_spaced: this many points per decade of steps (0: none), each moved up to the next checkpoint.
+    interval:   steps from one checkpoint to the next; only `log_spaced` needs it.
+    """
+    listed = frozenset(int(step) for step in listed)
+
+    def points_passed(step: int) -> int:  # 1e-9: log10(1000) must count as having reached 3
+        return math.floor(log_spaced * math.log10(step) + 1e-9) if step > 0 else -1
+
+    def keep(step: int) -> bool:
+        if step in listed or (every and step % every == 0):
+            return True
+        return bool(log_spaced) and points_passed(step) > points_passed(step - interval)
+
+    return keep
+
+
+class Checkpoints:
+    """The checkpoints of one population in one directory (shared by all processes of a run).
+
+    Keeps the last `keep_last` and those that `keep_steps` (a predicate or a collection of steps) keeps.
+    With several processes each calls every method at the same point with the same arrays, and process
+    0 writes. Opening a directory and reading from it never change it.
+    """
+
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        *,
+        keep_last: int = 2,
+        keep_steps: Callable[[int], bool] | Collection[int] = (),
+    ):
+        if keep_last < 1:
+            raise ValueError(f"keep_last {keep_last} < 1: the newest checkpoint must be kept; use 1 or more")
+        self.directory = pathlib.Path(directory).absolute()
+        self._keep_last = keep_last
+        self._keep = keep_steps if callable(keep_steps) else keep_policy(listed=keep_steps)
+        self._trusted: set[int] = set()  # steps this object wrote, or read and found good
+        self._newest = -1  # last step written
+
+    def save(self, step: int, state: PyTree, *, meta: dict, force: bool = False) -> None:
+        """Starts to write a checkpoint and returns when the state has been copied.
+
+        A save that is still running is waited for first, so none is skipped; with `force` the call
+        returns only when this one is on disk. A step that this object has already written or found
+        good is left as it is. Raises CheckpointError, also for an earlier save that failed meanwhile.
+
+        state: tree of numpy arrays, each (members, ...).  meta: any JSON values, given back by restore.
+        """
+        leaves = flatten(state)
+        if step not in self._trusted:
+            seal = _seal(step, leaves, structure(state), meta)
+            present = {path: leaf for path, leaf in leaves.items() if leaf.size}  # Orbax refuses empty arrays
+            self._newest = step
+            with self._explained(f"write the checkpoint of step {step}"):
+                self._writer.save_async(step, present, force=True, overwrite=True, custom_metadata=seal)
+            self._trusted.add(step)
+        if force:
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when everything saved so far is on disk. Raises CheckpointError if it could not be."""
+        if "_writer" in self.__dict__:
+            with self._explained("write the last checkpoint"):
+                self._writer.wait()
+
+    def close(self) -> None:
+        """Waits, and lets go of the directory."""
+        if "_writer" in self.__dict__:
+            with self._explained("write the last checkpoint"):
+                self.__dict__.pop("_writer").close()
+
+    def steps(self) -> list[int]:
+        """Returns the steps that have a finished checkpoint, good or damaged, in ascending order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit() and p.is_dir())
+
+    def restore(self, like: PyTree | None = None, step: int | None = None) -> tuple[int, PyTree, dict]:
+        """Returns (step, state, meta) of the newest good checkpoint, or of the step asked for.
+
+        Damaged ones are passed over with a warning that names the fault; a damaged one that was asked
+        for raises DamagedCheckpoint. Without `like` the state comes back as nested dicts and lists
+        (named tuples as dicts, empty containers left out). With `like`, a tree of anything with shape
+        and dtype, it has that tree's structure, leaves are matched by path, and CheckpointError names
+        those that are missing, superfluous or of another shape or dtype.
+        """
+        self.wait()
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            asked = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise CheckpointError(f"{asked} in {self.directory}; steps there: {steps or 'none'}")
+        faults = []
+        for candidate in reversed(steps) if step is None else [step]:
+            try:
+                leaves, record = _read(self.directory / str(candidate), candidate)
+            except DamagedCheckpoint as fault:
+                faults.append(f"step {candidate}: {fault}")
+                if step is None:
+                    warnings.warn(
+                        f"passing over a damaged checkpoint in {self.directory}, {faults[-1]}", stacklevel=2
+                    )
+                continue
+            self._trusted = {good for good in self._trusted if good < candidate} | {candidate}
+            keys_of = {path: keys for path, (_, _, keys) in record["leaves"].items()}
+            tree = nest(leaves, keys_of) if like is None else fit(leaves, like)
+            return candidate, tree, record["meta"]
+        raise DamagedCheckpoint(f"no good checkpoint left in {self.directory}: " + "; ".join(faults))
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @functools.cached_property
+    def _writer(self) -> ocp.training.Checkpointer:
+        """Orbax's writer, opened by the first save: opening clears what killed saves left behind."""
+        return ocp.training.Checkpointer(
+            self.directory,
+            preservation_policy=_Preserve(self._keep_last, self._keep, lambda: self._newest),
+            cleanup_tmp_directories=True,
+        )
+
+    def _explained(self, action: str):
+        return _Explained(
+            f"cannot {action} in {self.directory}", "free some space or choose another directory"
+        )
+
+
+@dataclasses.dataclass
+class _Preserve:
+    """Orbax's form of the keep policy.
+
+    Steps after the newest one written are of a future that was given up (damaged, or the run was
+    restarted from an earlier step). They do not count, and stay until the run reaches them.
+    """
+
+    keep_last: int
+    keep: Callable[[int], bool]
+    newest: Callable[[], int]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        last = sorted(step for step in steps if step <= self.newest())[-self.keep_last :]
+        return [step in last or step > self.newest() or self.keep(step) for step in steps]
+
+
+class _Explained:
+    """Turns what a block raises into a CheckpointError that says what failed, why, and the way out."""
+
+    def __init__(self, what: str, way_out: str):
+        self.what, self.way_out = what, way_out
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Exception):
+            raise CheckpointError(f"{self.what}: {_first_line(error)}; {self.way_out}") from error
+
+
+def _seal(step: int, leaves: Leaves, keys: dict[str, list], meta: dict) -> dict:
+    """What is stored beside the arrays: one JSON text and its own digest."""
+    record = {
+        "format": _FORMAT,
+        "step": step,
+        "leaves": {path: [leaf.dtype.name, list(leaf.shape), keys[path]] for path, leaf in leaves.items()},
+        "digests": member_digests(leaves),
+        "meta": meta,
+    }
+    text = json.dumps(record)
+    return {"icl_jax": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _read(path: pathlib.Path, step: int) -> tuple[Leaves, dict]:
+    """Returns (leaves, record) of one checkpoint. Raises DamagedCheckpoint."""
+    with _single_process():
+        try:
+            record = _unseal(ocp.metadata(path).custom_metadata, step)
+            stored = ocp.load(path)
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax and its storage raise many kinds for files that are gone or cut
+            raise DamagedCheckpoint(f"it cannot be read ({_first_line(error)})") from error
+    leaves = {name: _leaf(stored, name, dtype, shape) for name, (dtype, shape, _) in record["leaves"].items()}
+    found = member_digests(leaves)
+    wrong = [
+        str(i) for i, pair in enumerate(zip(found, record["digests"], strict=True)) if pair[0] != pair[1]
+    ]
+    if wrong:
+        raise DamagedCheckpoint(f"the digest differs for member {few(wrong)} of {len(found)}")
+    return leaves, record
+
+
+def _leaf(stored: Leaves, name: str, dtype: str, shape: list[int]) -> np.ndarray:
+    if 0 in shape:
+        return np.empty(shape, jax.numpy.dtype(dtype))
+    if name not in stored or list(stored[name].shape) != shape:
+        raise DamagedCheckpoint(f"leaf {name} of shape {tuple(shape)} is missing or has another shape")
+    return np.asarray(stored[name])
+
+
+def _unseal(seal: dict | None, step: int) -> dict:
+    if not seal or "icl_jax" not in seal:
+        raise DamagedCheckpoint("its metadata file is missing or empty")
+    if hashlib.sha256(seal["icl_jax"].encode()).hexdigest() != seal.get("sha256"):
+        raise DamagedCheckpoint("the digest of its metadata differs")
+    record = json.loads(seal["icl_jax"])
+    if record["format"] != _FORMAT:
+        raise CheckpointError(
+            f"checkpoint format {record['format']}; this version reads {_FORMAT}: use the writer's"
+        )
+    if record["step"] != step:
+        raise DamagedCheckpoint(f"it lies under step {step} but was saved at step {record['step']}")
+    return record
+
+
+def _single_process() -> ocp.Context:
+    """Orbax's setting in which this process reads by itself, without waiting for the others."""
+    context, process = ocp.Context(), jax.process_index()
+    context.multiprocessing.primary_host = process
+    context.multiprocessing.active_processes = {process}
+    context.multiprocessing.barrier_sync_key_prefix = f"icl_jax_{process}"
+    return context
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,0 +1,182 @@
+"""The host's side of a run: chunks, evaluations, checkpoints, progress, stopping.
+
+The host looks in at chunk boundaries only. Order at a boundary: metrics are flushed, then the state
+is saved, so that a checkpoint never stands for rows that are not there; on resume rows later than the
+restored step are dropped and written again, equal to the first time.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from icl_jax import hypers as hy
+from icl_jax.config import Member
+from icl_jax.train.checkpoint import Checkpoints
+from icl_jax.train.display import Progress
+from icl_jax.train.parallel import anywhere
+from icl_jax.train.population import Population
+from icl_jax.train.signals import GracefulStop
+from icl_jax.train.store import MetricsWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Intervals in steps (all multiples of `chunk`) and the suites shown as ICL and IWL."""
+
+    num_steps: int
+    chunk: int
+    eval_every: int
+    save_every: int
+    icl: str
+    iwl: str
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a run ended. state: numpy, flat member axis; diverged: (M,) step or -1; stopped: by a signal."""
+
+    step: int
+    state: object
+    diverged: np.ndarray
+    stopped: bool
+
+
+def train_population(
+    population: Population,
+    plan: Plan,
+    members: list[Member],
+    writer: MetricsWriter,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    *,
+    initial: Callable | None = None,
+    meta: dict | None = None,
+    on_rows: Callable[[list[dict]], None] = lambda rows: None,
+) -> Outcome:
+    """Trains to plan.num_steps from the newest good checkpoint, if any, and returns the outcome.
+
+    initial: function of the fresh state (collected form) to the state to start from. SIGTERM and Ctrl-C end the
+    run at the next chunk boundary with a checkpoint.
+    """
+    loop = _Loop(population, plan, members, writer, checkpoints, progress, meta or {}, on_rows)
+    with GracefulStop() as stop:
+        loop.begin(initial)
+        stopping = False
+        while loop.step < plan.num_steps and not stopping:
+            loop.advance()
+            stopping = anywhere(stop.requested)
+            if loop.step % plan.save_every == 0:
+                loop.save(force=False)
+        loop.finish()
+        return Outcome(loop.step, loop.collected_state(), loop.diverged, loop.step < plan.num_steps)
+
+
+class _Loop:
+    """State of the host loop between chunks."""
+
+    def __init__(self, population, plan, members, writer, checkpoints, progress, meta, on_rows):
+        self.population, self.plan, self.members = population, plan, members
+        self.writer, self.checkpoints, self.progress = writer, checkpoints, progress
+        self.meta, self.on_rows = meta, on_rows
+        self.layout = population.program.layout
+        self.columns = [member_columns(m) for m in members]
+        self.step = 0
+        self.saved_step = None
+        self.headline: dict[str, np.ndarray | None] = {"icl": None, "iwl": None}
+
+    def begin(self, initial) -> None:
+        """Compiles and makes, loads or resumes the state; evaluates a run that starts at step 0."""
+        self.progress.phase("compiling")
+        self.state, self.fixed = self.population.start(self.population.inputs)
+        if self.checkpoints.steps():
+            like = self.layout.collect(self.state)
+            self.step, state, _ = self.checkpoints.restore(like)
+            self.saved_step = self.step
+            self.state = self.layout.spread(state)
+        elif initial is not None:
+            self.state = self.layout.spread(initial(self.layout.collect(self.state)))
+        self.diverged = self.layout.collect(self.state.diverged)
+        self.writer.truncate_after(self.step if self.saved_step is not None else -1)
+        if self.saved_step is None:
+            self.evaluate()
+
+    def advance(self) -> None:
+        """Runs one chunk and what is due after it."""
+        self.state, metrics = self.population.chunk(
+            self.state, self.fixed, self.population.inputs, self.population.bank, self.population.patches
+        )
+        self.step += self.plan.chunk
+        metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
+        self.progress.phase("training")
+        self._write(train_rows(self.step, metrics))
+        if self.step % self.plan.eval_every == 0:
+            self.evaluate()
+        status = [f"diverged at {d}" if d >= 0 else "running" for d in self.diverged]
+        self.progress.update(self.step, metrics["loss"], self.headline["icl"], self.headline["iwl"], status)
+
+    def evaluate(self) -> None:
+        """Runs the evals and keeps the headline accuracies for the display."""
+        self.progress.phase("evaluating")
+        population = self.population
+        results = population.evaluate(
+            self.state, self.fixed, population.inputs, population.bank, population.patches
+        )
+        results = self.layout.collect(results)
+        rows = [row for e in population.evals for row in eval_rows(self.step, e, results[e.name])]
+        self._write(rows)
+        for name, suite in (("icl", self.plan.icl), ("iwl", self.plan.iwl)):
+            self.headline[name] = headline(rows, suite, len(self.members))
+
+    def save(self, force: bool) -> None:
+        """Flushes the metrics, then saves the state (asynchronously unless forced)."""
+        self.writer.flush(self.step)
+        self.checkpoints.save(self.step, self.collected_state(), meta=self.meta, force=force)
+        self.saved_step = self.step
+
+    def finish(self) -> None:
+        """Saves where the run ends; Orbax may have skipped the last save while another was under way."""
+        self.save(force=True)
+        self.checkpoints.wait()
+
+    def collected_state(self):
+        return self.layout.collect(self.state)
+
+    def _write(self, rows: list[dict]) -> None:
+        self.writer.append([{**self.columns[row["member"]], **row} for row in rows])
+        self.on_rows(rows)
+
+
+def member_columns(member: Member) -> dict:
+    """Returns a member's hypers (a schedule by its last value) and seeds as columns of the tidy table."""
+    hypers = {f"hyper/{n}": float(hy.last(v)) for n, v in member.hypers.items()}
+    return {**hypers, **{f"seed/{n}": s for n, s in member.seeds.items()}}
+
+
+def train_rows(step: int, metrics: dict[str, np.ndarray]) -> list[dict]:
+    """Tidy rows of a chunk's mean training metrics; arrays (M,)."""
+    return [
+        {"member": m, "step": step, "suite": "train", "metric": name, "value": float(v)}
+        for name, values in metrics.items()
+        for m, v in enumerate(values)
+    ]
+
+
+def eval_rows(step: int, evaluation, results: dict[str, np.ndarray]) -> list[dict]:
+    """Tidy rows of an eval's arrays (M, *axes): one coordinate column per axis."""
+    rows = []
+    for metric, values in results.items():
+        axes = evaluation.axes[metric]
+        labels = [evaluation.coords[a] for a in axes]
+        for index in itertools.product(range(values.shape[0]), *map(range, values.shape[1:])):
+            coordinates = {a: labels[k][i] for k, (a, i) in enumerate(zip(axes, index[1:], strict=True))}
+            row = {"member": index[0], "step": step, "suite": evaluation.name, "metric": metric}
+            rows.append({**row, **coordinates, "value": float(values[index])})
+    return rows
+
+
+def headline(rows: list[dict], suite: str, num_members: int) -> np.ndarray | None:
+    """Accuracy of one suite per member, (M,), or None when it was not evaluated."""
+    found = {r["member"]: r["value"] for r in rows if r["suite"] == suite and r["metric"] == "accuracy"}
+    return np.asarray([found[m] for m in range(num_members)]) if found else None

@@ -1,0 +1,148 @@
+"""The one place that says how members and batches lie on devices.
+
+One flat device axis. D devices form D / S groups; a group of S devices shares each of its members'
+batches (gradients and batch statistics averaged over the group), and members are spread over groups:
+S = 1 is "members over devices", S = D "batch over devices", anything between does both. pmap does not
+nest, hence one axis with `axis_index_groups`. Nothing else in the package names a device.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+AXIS = "devices"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How `num_members` members lie on `num_devices` devices (of all processes)."""
+
+    num_members: int
+    num_devices: int
+    batch_shards: int
+
+    @property
+    def num_groups(self) -> int:
+        return self.num_devices // self.batch_shards
+
+    @property
+    def width(self) -> int:
+        """Members per device, padding included."""
+        return -(-self.num_members // self.num_groups)
+
+    def mean(self, tree):
+        """Averages a member's values over its devices; called inside the mapped function."""
+        if self.batch_shards == 1:
+            return tree
+        shards = self.batch_shards
+        groups = [list(range(g * shards, (g + 1) * shards)) for g in range(self.num_groups)]
+        return jax.lax.pmean(tree, AXIS, axis_index_groups=groups)
+
+    def shard_index(self) -> jax.Array | int:
+        """Which part of its members' batches this device has; called inside the mapped function."""
+        return 0 if self.batch_shards == 1 else jax.lax.axis_index(AXIS) % self.batch_shards
+
+    def map(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+        """Returns `fn` (a function of one device's members) run on every device."""
+        return jax.pmap(fn, axis_name=AXIS, devices=self._devices(), donate_argnums=donate)
+
+    def spread(self, tree):
+        """Returns the tree of (num_members, ...) arrays laid out as (local devices, width, ...)."""
+        return jax.tree.map(lambda x: self._put(self._arrange(np.asarray(x))), tree)
+
+    def replicate(self, tree):
+        """Returns the tree with one copy per local device: (local devices, ...)."""
+        count = len(self._local())
+        return jax.tree.map(lambda x: self._put(np.broadcast_to(np.asarray(x), (count, *np.shape(x)))), tree)
+
+    def collect(self, tree):
+        """Returns the tree of (num_members, ...) numpy arrays, padding dropped, on every process."""
+        if jax.process_count() > 1:
+            tree = multihost_utils.process_allgather(jax.tree.map(np.asarray, jax.device_get(tree)))
+            tree = jax.tree.map(lambda x: x.reshape(self.num_devices, *x.shape[2:]), tree)
+        return jax.tree.map(self._flatten, jax.device_get(tree))
+
+    def _devices(self):
+        """None: all devices, in pmap's own order."""
+        return None if self.num_devices == jax.device_count() else jax.devices()[: self.num_devices]
+
+    def _local(self) -> list:
+        return jax.local_devices() if jax.process_count() > 1 else jax.devices()[: self.num_devices]
+
+    def _arrange(self, x: np.ndarray) -> np.ndarray:
+        """(num_members, ...) to this process's (local devices, width, ...); the last member pads."""
+        index = np.minimum(np.arange(self.num_groups * self.width), self.num_members - 1)
+        by_group = x[index].reshape(self.num_groups, self.width, *x.shape[1:])
+        by_device = np.repeat(by_group, self.batch_shards, axis=0)
+        count = len(self._local())
+        first = jax.process_index() * count
+        return by_device[first : first + count]
+
+    def _put(self, x: np.ndarray) -> jax.Array:
+        """Host array with a leading local-device axis onto those devices, as pmap wants it (donatable)."""
+        mesh = jax.sharding.Mesh(np.asarray(self._local()), (AXIS,))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+        return jax.device_put(x, sharding)
+
+    def _flatten(self, x) -> np.ndarray:
+        first_of_group = np.asarray(x)[:: self.batch_shards]
+        return first_of_group.reshape(-1, *first_of_group.shape[2:])[: self.num_members]
+
+
+def choose_layout(num_members: int, batch_size: int, devices: int = 0, batch_shards: int = 0) -> Layout:
+    """Returns the layout asked for, or the one with the least work per device where 0 is given.
+
+    Raises ValueError when the devices or the batch cannot be split that way.
+    """
+    available = jax.device_count()
+    devices = devices or available
+    if devices > available:
+        raise ValueError(f"runtime.devices {devices} > {available} available; lower it or set it to 0 (all)")
+    if jax.process_count() > 1 and devices != available:
+        raise ValueError(f"runtime.devices {devices}: several processes use all {available} devices; set it to 0")
+    if batch_shards:
+        return _checked(Layout(num_members, devices, batch_shards), batch_size)
+    # Averaging gradients costs something, so sharing a batch must save a fifth to be chosen.
+    fits = [s for s in range(1, devices + 1) if devices % s == 0 and batch_size % s == 0]
+    layouts = [Layout(num_members, devices, s) for s in fits]
+    return min(layouts, key=lambda a: (a.width / a.batch_shards * (1.2 if a.batch_shards > 1 else 1.0), a.batch_shards))
+
+
+def _checked(layout: Layout, batch_size: int) -> Layout:
+    devices, shards = layout.num_devices, layout.batch_shards
+    if devices % shards:
+        raise ValueError(f"runtime.batch_shards {shards} does not divide {devices} devices; use {math.gcd(devices, shards)}")
+    if batch_size % shards:
+        way = math.gcd(batch_size, shards)
+        raise ValueError(f"train.batch_size {batch_size} over runtime.batch_shards {shards}: not whole; use {way} shards")
+    return layout
+
+
+def local_batch(layout: Layout, batch_size: int) -> int:
+    """Returns how many sequences of a member's batch one device draws."""
+    return batch_size // layout.batch_shards
+
+
+
+
+def anywhere(flag: bool) -> bool:
+    """Returns whether the flag is set on any process: all must leave the loop at the same chunk."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def primary() -> bool:
+    """Returns whether this process writes files and shows progress."""
+    return jax.process_index() == 0

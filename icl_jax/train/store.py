@@ -1,0 +1,193 @@
+"""The tidy table of a run: one row per measured number, in parquet part files.
+
+Columns: member int32; hyper/<name> float64; seed/<name> int64; step int64; suite string; coordinates
+(layer, head, ...: int64 or string, null where a metric has none); metric string; value float64.
+Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import duckdb
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
+_TYPES = {
+    "member": pa.int32(),
+    "step": pa.int64(),
+    "suite": pa.string(),
+    "metric": pa.string(),
+    "value": pa.float64(),
+}
+_PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
+
+
+def to_table(rows: Rows) -> pa.Table:
+    """Returns rows (list of dicts, or a dict of equally long columns) as a tidy table in canonical order."""
+    if isinstance(rows, Mapping):
+        columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
+    else:
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+    return _canonical(pa.table({name: _column(name, values) for name, values in columns.items()}))
+
+
+def _column(name: str, values: list) -> pa.Array:
+    kind = _TYPES.get(name) or {"hyper": pa.float64(), "seed": pa.int64()}.get(name.partition("/")[0])
+    if kind is None:  # a coordinate
+        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+        whole = all(value is None or isinstance(value, int) for value in values)
+        kind = pa.int64() if whole else pa.string()
+        values = values if whole else [None if value is None else str(value) for value in values]
+    return pa.array(values, type=kind)
+
+
+def _canonical(table: pa.Table) -> pa.Table:
+    """Returns the table with columns and rows in the one order that does not depend on how it was written."""
+    names = table.column_names
+    hypers = sorted(n for n in names if n.startswith("hyper/"))
+    seeds = sorted(n for n in names if n.startswith("seed/"))
+    coordinates = sorted(set(names) - set(hypers) - set(seeds) - set(_TYPES))
+    order = ["member", *hypers, *seeds, "step", "suite", *coordinates, "metric", "value"]
+    table = table.select([name for name in order if name in names])
+    keys = [name for name in ("member", "step", "suite", "metric", *coordinates) if name in names]
+    return table.sort_by([(key, "ascending") for key in keys]) if keys else table
+
+
+def _concat(tables: list[pa.Table]) -> pa.Table:
+    """Returns all rows; a coordinate that is a number in one table and a name in another becomes a name."""
+    kinds: dict[str, set] = {}
+    for field in (field for table in tables for field in table.schema):
+        kinds.setdefault(field.name, set()).add(field.type)
+    mixed = {name for name, types in kinds.items() if len(types) > 1}
+
+    def agree(table: pa.Table) -> pa.Table:
+        fields = [field.with_type(pa.string()) if field.name in mixed else field for field in table.schema]
+        return table.cast(pa.schema(fields))
+
+    return pa.concat_tables([agree(table) for table in tables], promote_options="default")
+
+
+class MetricsWriter:
+    """Writes the tidy table of a run into a directory; of several processes only the first writes."""
+
+    def __init__(self, directory: str | pathlib.Path):
+        self.directory = pathlib.Path(directory)
+        self._waiting: list[pa.Table] = []
+
+    def append(self, rows: Rows) -> None:
+        """Keeps rows (list of dicts, or dict of columns) until the next flush."""
+        if len(rows):
+            self._waiting.append(to_table(rows))
+
+    def flush(self, step: int) -> None:
+        """Writes the rows kept, none later than `step`, as one part; nothing if there are none."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or jax.process_index() != 0:
+            return
+        table = _concat(waiting)
+        first, last = (f(table["step"]).as_py() for f in (pc.min, pc.max))
+        if last > step:
+            raise ValueError(
+                f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later"
+            )
+        path = self.directory / _part_name(first, step)
+        if path.exists():  # the same steps flushed twice
+            table = _concat([pq.read_table(path), table])
+        _write(_canonical(table), path)
+
+    def truncate_after(self, step: int) -> None:
+        """Drops all rows later than `step`, so that a run resumed there writes them anew, once."""
+        self._waiting = [table.filter(pc.field("step") <= step) for table in self._waiting]
+        self._waiting = [table for table in self._waiting if table.num_rows]
+        if not self.directory.is_dir() or jax.process_index() != 0:
+            return
+        for leftover in self.directory.glob("*.tmp"):
+            leftover.unlink()
+        for path in sorted(self.directory.glob("part-*.parquet")):
+            first, last = (int(group) for group in _PART.fullmatch(path.name).groups())
+            if first > step:
+                path.unlink()
+            elif last > step:
+                # In place first, then the name: killed between the two, no row is lost or there twice.
+                _write(pq.read_table(path).filter(pc.field("step") <= step), path)
+                path.rename(path.with_name(_part_name(first, step)))
+
+
+def _part_name(first: int, last: int) -> str:
+    return f"part-{first:09d}-{last:09d}.parquet"
+
+
+def _write(table: pa.Table, path: pathlib.Path) -> None:
+    """Writes a file as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_metrics(where: str | pathlib.Path) -> pa.Table:
+    """Returns all rows of a directory of parts, or of a glob such as "runs/*/metrics/*.parquet".
+
+    Columns and rows are in canonical order; a column that some parts lack is null there. Raises
+    FileNotFoundError when there is no part.
+    """
+    pattern = str(pathlib.Path(where) / "*.parquet") if pathlib.Path(where).is_dir() else str(where)
+    with duckdb.connect() as database:
+        try:
+            rows = database.read_parquet(pattern, union_by_name=True).to_arrow_table()
+        except duckdb.IOException as error:
+            if "No files found" not in str(error):
+                raise
+            message = f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)"
+            raise FileNotFoundError(message) from None
+    return _canonical(rows)
+
+
+def select(table: pa.Table, *, metric: str | None = None, suite: str | None = None, **where) -> dict:
+    """Returns the columns, as numpy arrays by name, of the rows with this metric, suite and coordinates."""
+    for name, wanted in {"metric": metric, "suite": suite, **where}.items():
+        if wanted is not None:
+            table = table.filter(pc.field(name) == wanted)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+class TensorBoardWriter:
+    """Logs tidy rows for TensorBoard, each member as a run of its own.
+
+    members: a label per member, such as "p_bursty=0.9 init=1"; it names the sub-directory.
+    first_step: events later than this, left by a run that was killed, are hidden by TensorBoard.
+    """
+
+    def __init__(self, directory: str | pathlib.Path, members: Iterable[str], first_step: int = 0):
+        from tensorboardX import SummaryWriter  # slow to import, and off by default
+
+        safe = (re.sub(r"[^\w=.,+-]+", "_", label).strip("_") or "member" for label in members)
+        self._writers = [
+            SummaryWriter(str(pathlib.Path(directory) / f"{index:03d}_{label}"), purge_step=first_step + 1)
+            for index, label in enumerate(safe)
+        ]
+
+    def append(self, rows: Iterable[Mapping]) -> None:
+        """Logs `train/<metric>` and `eval/<suite>/<metric>`; coordinates follow as `/<name>_<value>`."""
+        for row in rows:
+            head = "train" if row["suite"] == "train" else f"eval/{row['suite']}"
+            others = (n for n in row if n not in _TYPES and not n.startswith(("hyper/", "seed/")))
+            tail = "".join(f"/{name}_{row[name]}" for name in others if row[name] is not None)
+            self._writers[row["member"]].add_scalar(
+                f"{head}/{row['metric']}{tail}", row["value"], row["step"]
+            )
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        for writer in self._writers:
+            writer.close()

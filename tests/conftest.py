@@ -1,0 +1,41 @@
+"""Test session set-up: 8 virtual CPU devices, data by one environment variable.
+
+ICL_SHARED names the directory that holds `data/` and `golden/`. Without it tests that need real data
+skip and say so; with ICL_REQUIRE_DATA=1 (CI, where the data exist) such a skip is a failure.
+"""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _missing(what: str):
+    if os.environ.get("ICL_REQUIRE_DATA"):
+        pytest.fail(f"{what}, and ICL_REQUIRE_DATA is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Directory with data/ and golden/."""
+    path = pathlib.Path(os.environ.get("ICL_SHARED", ""))
+    if not os.environ.get("ICL_SHARED") or not (path / "golden").is_dir():
+        _missing("ICL_SHARED does not name a directory with golden/ and data/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def omniglot_dir(shared_dir) -> pathlib.Path:
+    """TFDS data_dir holding omniglot/3.0.0."""
+    path = shared_dir / "data" / "tfds"
+    if not (path / "omniglot").is_dir():
+        _missing(f"no Omniglot in {path}")
+    return path

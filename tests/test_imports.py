@@ -1,0 +1,41 @@
+"""Imports point down: cli, api, report -> train, evals -> models, data -> spec, rng."""
+
+import ast
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "icl_jax"
+# room -> rooms it may import from (its own always)
+ROOMS = {
+    "data": set(),
+    "models": set(),
+    "train": {"data", "models"},
+    "evals": {"data", "models"},
+    "report": {"data"},
+    "bench": {"data", "models", "train", "evals"},
+}
+# modules at the root that the rooms may use
+BASE = {"spec", "rng", "hypers", "names", "config", "devices"}
+
+
+def imports(path: pathlib.Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("icl_jax"):
+            parts = (node.module or "").split(".")[1:]
+            yield from [parts] if parts else [[a.name] for a in node.names]
+
+
+def test_rooms_import_downwards():
+    wrong = []
+    for room, allowed in ROOMS.items():
+        for path in (PACKAGE / room).rglob("*.py"):
+            for parts in imports(path):
+                top = parts[0]
+                fine = top == room or top in allowed or top in BASE or (room == "bench" and top == "experiment")
+                if not fine:
+                    wrong.append(f"{path.relative_to(PACKAGE)} imports {'.'.join(parts)}")
+    assert not wrong, wrong
+
+
+def test_only_parallel_says_pmap():
+    users = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "jax.pmap" in p.read_text()]
+    assert users == [pathlib.Path("train/parallel.py")]

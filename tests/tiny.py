@@ -1,0 +1,27 @@
+"""The smallest config that has every part: shared by the tests of trainer, runs and commands."""
+
+from icl_jax.config import default_config
+
+
+def tiny_config(**changes):
+    """Returns a config of 4 members (2 settings x 2 seeds) that compiles in seconds."""
+    config = default_config()
+    config.name = "tiny"
+    config.bank.name, config.bank.num_classes, config.bank.dim = "gaussian", 24, 8
+    config.task.num_holdout, config.task.num_labels, config.task.context_len = 8, 8, 4
+    config.model.num_layers, config.model.width, config.model.num_heads = 2, 16, 2
+    config.model.mlp_ratio, config.model.encoder, config.model.labels = 0, "linear", "concatenated"
+    config.model.positions = "learned"
+    config.train.batch_size, config.train.num_steps = 8, 20
+    config.hypers.p_bursty = (0.0, 1.0)
+    config.hypers.shots = 2
+    config.hypers.learning_rate = 1e-2
+    config.seeds.init, config.seeds.data = (0, 1), (0, 1)
+    config.evals.every, config.evals.num_sequences, config.evals.batch_size = 10, 32, 32
+    config.checkpoint.every = 10
+    config.runtime.chunk_steps = 5
+    config.runtime.tensorboard = config.runtime.figures = False
+    for path, value in changes.items():
+        room, field = path.split("__")
+        config[room][field] = value
+    return config
