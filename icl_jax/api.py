@@ -1,5 +1,6 @@
 """Train, load and evaluate runs: the heart of the public Python interface."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -105,11 +106,15 @@ def _train_into(directory: pathlib.Path, experiment: Experiment, initial, progre
         config.evals.icl,
         config.evals.iwl,
     )
-    keep = keep_policy(config.checkpoint.keep_steps, config.checkpoint.keep_every, config.checkpoint.keep_log)
     labels = [member_label(m, cfg.varied(experiment.members)) for m in experiment.members]
-    checkpoints = Checkpoints(directory / "checkpoints", keep_last=config.checkpoint.keep_last, keep_steps=keep)
+    kept = config.checkpoint
+    keep = keep_policy(kept.keep_steps, kept.keep_every, kept.keep_log, interval=kept.every)
     bar = Progress(labels, plan.num_steps, config.train.batch_size, title=describe(experiment), enabled=progress)
-    with bar:
+    with (
+        Checkpoints(directory / "checkpoints", keep_last=kept.keep_last, keep_steps=keep) as checkpoints,
+        _tensorboard(directory, labels, checkpoints, config.runtime.tensorboard) as log,
+        bar,
+    ):
         return loop.train_population(
             experiment.population(),
             plan,
@@ -119,7 +124,21 @@ def _train_into(directory: pathlib.Path, experiment: Experiment, initial, progre
             bar,
             initial=initial,
             meta={"identity": experiment.identity},
+            on_rows=log,
         )
+
+
+@contextlib.contextmanager
+def _tensorboard(directory: pathlib.Path, labels: list[str], checkpoints: Checkpoints, wanted: bool):
+    """Gives a function that logs tidy rows, or ignores them where nothing is to be logged."""
+    if not wanted or not primary():
+        yield lambda rows: None
+        return
+    writer = TensorBoardWriter(directory / "tensorboard", labels, max(checkpoints.steps(), default=0))
+    try:
+        yield writer.append
+    finally:
+        writer.close()
 
 
 def load_run(directory: str | pathlib.Path) -> Run:

@@ -1,16 +1,17 @@
 """`icl ...`: thin commands over the Python interface.
 
-    icl train --config FILE [--config.FIELD=VALUE ...]     train or resume a population
-    icl eval RUN [--suites=NAME,...] [--step=N]            score a checkpoint on named eval suites
-    icl data show --config FILE                            picture of sequences, and their statistics
-    icl data banks                                         which banks are available
-    icl data prepare omniglot --data_dir=DIR               make the TFDS form of a bank
-    icl data embed RUN [--to=FILE]                         a run's encoder applied to its bank
-    icl import chan2022 FILE --to=DIR                      a run from the original's parameters (.npz)
-    icl bench [NAME ...]                                   measure speed
-    icl doctor                                             devices, versions, memory, banks
+icl train --config FILE [--config.FIELD=VALUE ...]     train or resume a population
+icl eval RUN [--suites=NAME,...] [--step=N]            score a checkpoint on named eval suites
+icl data show --config FILE                            picture of sequences, and their statistics
+icl data banks                                         which banks are available
+icl data prepare omniglot --data_dir=DIR               make the TFDS form of a bank
+icl data embed RUN [--to=FILE]                         a run's encoder applied to its bank
+icl import chan2022 FILE --to=DIR                      a run from the original's parameters (.npz)
+icl bench [NAME ...]                                   measure speed
+icl doctor                                             devices, versions, memory, banks
 """
 
+import itertools
 import sys
 from collections.abc import Callable
 
@@ -22,7 +23,8 @@ from icl_jax import api, doctor, sampling, transfer
 from icl_jax import config as cfg
 from icl_jax.data.banks import describe_banks, prepare_bank
 from icl_jax.names import suggest
-from icl_jax.report.table import suite_table
+from icl_jax.report.suites import suite_table
+from icl_jax.train.leaves import CheckpointError
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
@@ -44,7 +46,7 @@ def _train(args: list[str]) -> None:
 def _eval(args: list[str]) -> None:
     run = api.load_run(_one(args, "icl eval RUN"))
     table = api.evaluate(run, FLAGS.suites or None, step=_step(), num_sequences=FLAGS.num_sequences or None)
-    print(suite_table(table, cfg.varied(run.members)))
+    Console().print(suite_table(table, cfg.varied(run.members)))
 
 
 def _data(args: list[str]) -> None:
@@ -91,7 +93,8 @@ def _import_chan2022(args: list[str]) -> None:
     if not FLAGS.to:
         raise ValueError("icl import chan2022: name the directory of the new run with --to=DIR")
     run = transfer.import_chan2022(path, FLAGS.to)
-    print(f"{run.directory}: {run.config.model.num_layers}-layer {run.config.model.core}; evaluate it with: icl eval {run.directory}")
+    model = f"{run.config.model.num_layers}-layer {run.config.model.core}"
+    print(f"{run.directory}: {model}; evaluate it with: icl eval {run.directory}")
 
 
 def _bench(args: list[str]) -> None:
@@ -137,7 +140,7 @@ def _config():
 def _check_fields(argv: list[str]) -> None:
     """Unknown --config.FIELD: say which field was probably meant, before absl gives up on it."""
     files = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))]
-    files += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config", "-config")]
+    files += [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
     fields = [a.lstrip("-").split("=")[0].removeprefix("config.") for a in argv if a.lstrip("-").startswith("config.")]
     if files and fields:
         config = cfg.load_config(files[-1].split(":")[0])
@@ -157,6 +160,6 @@ def main(argv: list[str] | None = None) -> None:
         _check_fields(argv)
         rest = FLAGS([f"icl {argv[1]}", *argv[2:]])
         COMMANDS[argv[1]](rest[1:])
-    except (ValueError, FileNotFoundError, flags.Error) as error:
+    except (ValueError, OSError, CheckpointError, flags.Error) as error:
         print(f"icl: {error}", file=sys.stderr)
         sys.exit(2)

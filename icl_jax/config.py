@@ -45,7 +45,6 @@ def default_config() -> ConfigDict:
         }
     )
     config.evals.custom = ConfigDict({}, type_safe=False)
-    config.evals.custom.unlock()
     config.checkpoint = ConfigDict(
         {
             "every": 1000,  # steps between checkpoints
@@ -65,7 +64,9 @@ def default_config() -> ConfigDict:
         }
     )
     config.init_from = ConfigDict({"run": "", "step": -1, "optimiser": False})
-    return config.lock()
+    config.lock()
+    config.evals.custom.unlock()  # suites of your own: any name
+    return config
 
 
 def load_config(path: str | pathlib.Path) -> ConfigDict:

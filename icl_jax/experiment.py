@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.data.banks import Bank, load_bank, resolve_bank
-from icl_jax.data.classes import class_order, validate_task
-from icl_jax.data.labels import make_vocab
+from icl_jax.data.classes import class_order
 from icl_jax.data.source import make_source
+from icl_jax.data.validate import validate_task
+from icl_jax.data.vocab import make_vocab
 from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import resolve_suites, validate_suites
 from icl_jax.models.build import ItemShape, build, validate_model
@@ -53,17 +54,16 @@ def prepare_experiment(config: ConfigDict) -> Experiment:
     chunk = cfg.chunk_steps(config)
     optim.validate_train(spec.train)
     _check_headline(config, [name for name, _ in suites])
-    layout = choose_layout(
-        len(members), spec.train.batch_size, config.runtime.devices, config.runtime.batch_shards
-    )
+    layout = choose_layout(len(members), spec.train.batch_size, config.runtime.devices, config.runtime.batch_shards)
     bank = load_bank(spec.bank)
+    _check_recorded_holdout(bank, spec.task.num_holdout)
     items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
     for member in members:
         validate_task(spec.task, bank, {n: hy.largest(v) for n, v in member.hypers.items()})
     vocab = make_vocab(spec.task, bank.num_classes, len(bank.group_names))
-    validate_suites(suites, spec.task, bank)
+    validate_suites(suites, spec.task, bank, _fewest_classes(members))
     validate_model(spec.model, items, spec.task.context_len, spec.task.loss, spec.task.task_token)
-    source = make_source(spec.bank, bank, spec.task, vocab)
+    source = make_source(spec, bank, vocab)
     model = build(spec.model, items, vocab.size, spec.task.context_len, spec.task.task_token)
     program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
     evals = (suites_eval(spec.evals, source),)
@@ -91,6 +91,22 @@ def _order(bank: Bank, seed: int) -> np.ndarray:
     if bank.class_order is not None:
         return bank.class_order
     return class_order(bank.num_classes, bank.block, seed)
+
+
+def _check_recorded_holdout(bank: Bank, num_holdout: int) -> None:
+    """Classes that the encoder of an embeddings bank was trained on cannot be held out afterwards."""
+    if bank.num_holdout is not None and num_holdout > bank.num_holdout:
+        raise ValueError(
+            f"task.num_holdout {num_holdout} > {bank.num_holdout} classes held out from the run that made the "
+            f"embeddings ({bank.origin}); lower it to {bank.num_holdout}"
+        )
+
+
+def _fewest_classes(members: list[cfg.Member]) -> int:
+    """Smallest number of training classes that a member names, 0 where none does."""
+    return int(
+        min((hy.last(m.hypers["num_classes"]) for m in members if hy.last(m.hypers["num_classes"]) > 0), default=0)
+    )
 
 
 def _decays(members: list[cfg.Member]) -> bool:

@@ -35,7 +35,9 @@ def entries(name: str, value) -> tuple[Entry, ...]:
     if _is_number(value) or _is_schedule(value):
         value = (value,)
     if not isinstance(value, tuple | list) or not value:
-        raise ValueError(f"hypers.{name} = {value!r}: give a number, a schedule ((step, value), ...) or a tuple of them")
+        raise ValueError(
+            f"hypers.{name} = {value!r}: give a number, a schedule ((step, value), ...) or a tuple of them"
+        )
     return tuple(_check_entry(name, v) for v in value)
 
 

@@ -39,7 +39,9 @@ def fit(fresh, found, origin: str):
     have = {_path(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(found)[0]}
     names = {_path(p) for p, _ in wanted}
     if odd := sorted(names ^ have.keys()):
-        raise ValueError(f"init_from.run {origin}: its parameters do not fit this model: {odd[0]} is only in one of them")
+        raise ValueError(
+            f"init_from.run {origin}: its parameters do not fit this model: {odd[0]} is only in one of them"
+        )
     return jax.tree.unflatten(structure, [_fit_leaf(_path(p), x, have[_path(p)], origin) for p, x in wanted])
 
 
@@ -51,7 +53,8 @@ def _fit_leaf(name: str, fresh: np.ndarray, found: np.ndarray, origin: str) -> n
         )
     if found.shape[0] not in (1, fresh.shape[0]):
         raise ValueError(
-            f"init_from.run {origin} has {found.shape[0]} members and this run {fresh.shape[0]}: they must be as many, or one"
+            f"init_from.run {origin} has {found.shape[0]} members and this run {fresh.shape[0]}: "
+            "it must have as many, or one"
         )
     return np.broadcast_to(found, fresh.shape).astype(fresh.dtype)
 

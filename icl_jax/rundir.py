@@ -1,10 +1,10 @@
 """The directory of a run: what it is (run.json), its checkpoints, metrics and figures.
 
-    run.json       config, identity, members, layout, versions: written before the first step
-    checkpoints/   Orbax
-    metrics/       parquet part files
-    tensorboard/   one folder per member
-    learning.png, learning.svg, summary.md
+run.json       config, identity, members, layout, versions: written before the first step
+checkpoints/   Orbax
+metrics/       parquet part files
+tensorboard/   one folder per member
+learning.png, learning.svg, summary.md
 """
 
 import importlib.metadata
@@ -96,7 +96,8 @@ def claim(directory: pathlib.Path, experiment) -> bool:
         if found["identity"] != experiment.identity:
             raise ValueError(
                 f"{directory} holds another run ({found['identity']}, not {experiment.identity}): choose another "
-                f"directory with --config.out=DIR, or delete {directory}. They differ in: {_differences(found, experiment)}"
+                f"directory with --config.out=DIR, or delete {directory}. "
+                f"They differ in: {_differences(found, experiment)}"
             )
         write_atomic(path, json.dumps(describe(experiment), indent=1))
         return True

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.data.sequences import statistics
+from icl_jax.data.statistics import statistics
 from icl_jax.data.types import Batch, Sequence
 from icl_jax.experiment import Experiment, member_label, prepare_experiment
 from icl_jax.report.pictures import sequences_figure

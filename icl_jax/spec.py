@@ -60,7 +60,9 @@ class TaskSpec:
     random_rare: bool = False  # rare classes shown as fresh random binary images, constant within a sequence
     fresh: bool = False  # the program can draw sequences of fresh classes (gaussian bank; hyper p_fresh)
     pixel_noise: bool = False  # the program adds noise (hyper noise_scale) to images
-    loss: str = "query"  # query | all (all item positions) | repeats (class already shown) | interim (hyper interim_weight)
+    loss: str = (
+        "query"  # query | all (all item positions) | repeats (class already shown) | interim (hyper interim_weight)
+    )
 
 
 @dataclass(frozen=True)

@@ -82,14 +82,14 @@ def _chan2022_config(model, facts: dict):
     config = cfg.default_config()
     config.name = "chan2022_import"
     config.model.update(dataclasses.asdict(model))
-    symbols = facts["item_kind"] == "symbol"
+    symbols = facts["items"].kind == "symbol"
     config.bank.name = "symbols" if symbols else "omniglot"
     if symbols:
-        config.bank.num_classes = facts["num_items"]
+        config.bank.num_classes = facts["items"].num_classes
     else:
-        config.bank.image_size, config.bank.ink = facts["image_size"], 0.0
+        config.bank.image_size, config.bank.ink = facts["items"].shape[0], 0.0
     config.task.num_common, config.task.num_holdout = 10, 10
-    config.task.num_labels, config.task.max_classes = facts["num_labels"], facts["num_labels"] - 10
+    config.task.num_labels, config.task.max_classes = facts["vocab_size"], facts["vocab_size"] - 10
     config.task.distinct_ways = False
     config.seeds.split = 1337
     config.evals.suites = ("chan2022_fewshot_holdout", "chan2022_no_support_zipfian")

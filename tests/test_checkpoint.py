@@ -213,9 +213,7 @@ def test_nothing_good_says_everything_that_is_wrong(copy, tmp_path):
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(
-        CheckpointError, match=r"cannot write the checkpoint of step 5 in .*file.*choose another"
-    ):
+    with pytest.raises(CheckpointError, match=r"cannot write the checkpoint of step 5 in .*file.*choose another"):
         Checkpoints(tmp_path / "file").save(5, make_state(), meta={}, force=True)
 
 

@@ -19,7 +19,9 @@ def test_population_is_the_product_of_hypers_times_seeds():
     assert [(m.hypers["p_bursty"], m.seeds["init"]) for m in members] == [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
 
 
-@pytest.mark.parametrize("value, expected", [(0.5, 0.5), ((0.5,), 0.5), (((0, 0.0), (10, 1.0)), 0.5), ((((0, 0.0), (10, 1.0)),), 0.5)])
+@pytest.mark.parametrize(
+    "value, expected", [(0.5, 0.5), ((0.5,), 0.5), (((0, 0.0), (10, 1.0)), 0.5), ((((0, 0.0), (10, 1.0)),), 0.5)]
+)
 def test_a_hyper_is_a_number_or_a_schedule(value, expected):
     (entry,) = hy.entries("p_bursty", value)
     stacked = hy.stack([dict.fromkeys(cfg.HYPERS, 0.0) | {"p_bursty": entry}])

@@ -23,7 +23,7 @@ FACTS = {"name": "gaussian", "num_classes": 70, "num_exemplars": 20, "num_train_
 VOCAB = make_vocab(TASK, 70)
 NAMES = tuple(SUITES)
 SPEC = EvalSpec(resolve_suites(NAMES), num_sequences=NUM, batch_size=64)
-SOURCE = Source(BANK, TASK, VOCAB, 20, 15, (0,) * 70)
+SOURCE = Source(BANK, TASK, VOCAB, 20, 15, (0,) * 70, True)
 
 
 def hypers(**changes):
@@ -51,9 +51,7 @@ def accuracy(members):
 
 
 def sequences_of(members, name, member=0):
-    flat = jax.tree.map(
-        lambda x: np.asarray(x[member]).reshape(len(NAMES), NUM, *x.shape[3:]), members.sequences
-    )
+    flat = jax.tree.map(lambda x: np.asarray(x[member]).reshape(len(NAMES), NUM, *x.shape[3:]), members.sequences)
     return jax.tree.map(lambda x: x[NAMES.index(name)], flat)
 
 
@@ -100,9 +98,7 @@ def test_where_predictions_fall():
 def test_restricted_accuracy_looks_at_context_labels_only():
     logits = jnp.asarray([9.0, 1.0, 2.0, 9.0, 0.0, 0.0, 0.0, 0.0])
     one = sequence([4, 5, 4], [2, 1, 2])
-    free, restricted = (
-        metrics.score_one(logits, one, facts().labels, jnp.int32(2), r) for r in (False, True)
-    )
+    free, restricted = (metrics.score_one(logits, one, facts().labels, jnp.int32(2), r) for r in (False, True))
     assert free["accuracy"] == 0 and restricted["accuracy"] == 1
     hidden = metrics.score_one(logits, sequence([4, 5, 6], [2, 1, 0], 0), facts().labels, jnp.int32(2), True)
     assert np.isnan(hidden["accuracy_context"]) and hidden["accuracy_all"] == 1
@@ -216,9 +212,7 @@ def test_reddy_suites(accuracy):
     for name in ("reddy_fresh", "reddy_shifted"):
         np.testing.assert_allclose(accuracy["in_context"][name], 1)
         np.testing.assert_allclose(accuracy["guess_context"][name], 0.5)
-    np.testing.assert_allclose(
-        accuracy["in_weights"]["reddy_shifted"][0], 0, atol=0.02
-    )  # of one label a class
+    np.testing.assert_allclose(accuracy["in_weights"]["reddy_shifted"][0], 0, atol=0.02)  # of one label a class
 
 
 def test_floors_lie_below_ceilings(members):
@@ -239,9 +233,7 @@ def test_a_suite_does_not_depend_on_its_neighbours_or_its_size(members):
     spec = EvalSpec(resolve_suites(("flipped",)), num_sequences=64, batch_size=64)
     alone = jax.jit(lambda h: eval_set(spec, h))(hypers())
     found = jax.tree.map(lambda x: np.asarray(x)[0], alone.sequences)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_array_equal(a, b[:64]), found, sequences_of(members, "flipped")
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:64]), found, sequences_of(members, "flipped"))
 
 
 def test_oracle_as_a_model_scores_its_row(members):

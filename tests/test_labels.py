@@ -39,9 +39,7 @@ def _program(task, suite, count, num_exemplars, num_train_exemplars):
         if suite is None:
             one = lambda key: sample(task, vocab, tables, h, key, num_exemplars)
         else:
-            one = lambda key: sample_suite(
-                task, suite, vocab, tables, h, key, num_exemplars, num_train_exemplars
-            )
+            one = lambda key: sample_suite(task, suite, vocab, tables, h, key, num_exemplars, num_train_exemplars)
         return jax.vmap(one)(fold_each(stream_key(7, "eval"), 0, count))
 
     return draw
@@ -57,8 +55,15 @@ def uniform(values, size):
 
 
 def own(task, classes, **hypers):
-    vocab, tables, _ = make_tables(task, hypers)
-    return tuple(np.asarray(x) for x in lb.own_labels(vocab, tables, jnp.asarray(classes)))
+    first, count = _own_table(task, tuple(hypers.items()))
+    return first[np.asarray(classes)], count[np.asarray(classes)]
+
+
+@functools.cache
+def _own_table(task, hypers):
+    """Own labels of all classes, and at the end (index -1) of a fresh one."""
+    vocab, tables, _ = make_tables(task, dict(hypers))
+    return tuple(np.asarray(x) for x in lb.own_labels(vocab, tables, jnp.append(jnp.arange(NUM_CLASSES), -1)))
 
 
 def shown_by_class(s):
@@ -174,9 +179,7 @@ def test_a_task_token_asks_for_classes_or_groups():
     np.testing.assert_array_equal(s.own_label, s.labels[:, -1])
     asked = draw(task, SuiteSpec(kind="no_support", classes="zipfian", task="group"))
     assert (asked.task == vocab.tasks + 1).all()
-    np.testing.assert_array_equal(
-        asked.labels, vocab.groups + np.asarray(tables.order)[asked.classes] % NUM_GROUPS
-    )
+    np.testing.assert_array_equal(asked.labels, vocab.groups + np.asarray(tables.order)[asked.classes] % NUM_GROUPS)
 
 
 # Suites
@@ -239,10 +242,8 @@ def test_broken_suites_put_the_querys_label_on_another_class(task):
     np.testing.assert_array_equal(s.labels[:, -1], first[:, -1])
     np.testing.assert_array_equal(s.own_label, first[:, -1])
     for i in range(300):
-        shown = {
-            c: set(s.labels[i, :-1][s.classes[i, :-1] == c].tolist()) for c in s.classes[i, :-1].tolist()
-        }
-        wrong = [c for c, labels in shown.items() if labels != set(own(task, [c])[0].tolist())]
+        shown = {c: set(s.labels[i, :-1][s.classes[i, :-1] == c].tolist()) for c in s.classes[i, :-1].tolist()}
+        wrong = [c for c, labels in shown.items() if labels != {int(own(task, c)[0])}]
         assert len(shown) == 3 and len(wrong) == 1 and shown[wrong[0]] == {int(s.own_label[i])}
 
 
@@ -273,15 +274,11 @@ def test_iid_bursty_and_fresh_suites():
     s = draw(SHARED, SuiteSpec(kind="bursty", classes="zipfian", labels="fixed"), shots=3.0)
     assert ((s.roles == SUPPORT).sum(1) == 3).all() and ((s.roles == 3).sum(1) == 2).all()
     s = draw(SHARED, SuiteSpec(classes="fresh", ways=4))
-    np.testing.assert_array_equal(
-        np.sort(s.classes[:, :-1], axis=1), [[-4, -4, -3, -3, -2, -2, -1, -1]] * 2000
-    )
+    np.testing.assert_array_equal(np.sort(s.classes[:, :-1], axis=1), [[-4, -4, -3, -3, -2, -2, -1, -1]] * 2000)
     assert all(len(set.union(*shown.values())) == 4 for shown in shown_by_class(s))
 
 
-@pytest.mark.parametrize(
-    ("exemplars", "low", "high"), [("all", 0, 20), ("train", 0, 15), ("heldout", 15, 20)]
-)
+@pytest.mark.parametrize(("exemplars", "low", "high"), [("all", 0, 20), ("train", 0, 15), ("heldout", 15, 20)])
 def test_suites_draw_their_exemplars(exemplars, low, high):
     s = draw(TASK, SuiteSpec(exemplars=exemplars))
     assert uniform(s.exemplars[:, -1] - low, high - low)

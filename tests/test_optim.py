@@ -64,7 +64,10 @@ def test_decay_acts_on_its_module_alone(kind):
     np.testing.assert_allclose(new["b"], 0.95, rtol=1e-6)
 
 
-@pytest.mark.parametrize("field, value, words", [("optimiser", "adma", "did you mean 'adam'"), ("schedule", "cosin", "'cosine'"), ("batch_size", 0, "at least 1")])
+@pytest.mark.parametrize(
+    "field, value, words",
+    [("optimiser", "adma", "did you mean 'adam'"), ("schedule", "cosin", "'cosine'"), ("batch_size", 0, "at least 1")],
+)
 def test_bad_training_specs(field, value, words):
     with pytest.raises(ValueError, match=words):
         optim.validate_train(TrainSpec(**{field: value}))

@@ -17,9 +17,7 @@ def final_state(config, chunks: int = 2):
     layout = experiment.program.layout
     state, fixed = population.start(population.inputs)
     for _ in range(chunks):
-        state, metrics = population.chunk(
-            state, fixed, population.inputs, population.bank, population.patches
-        )
+        state, metrics = population.chunk(state, fixed, population.inputs, population.bank, population.patches)
     return layout.collect(state), layout.collect(metrics)
 
 
@@ -86,16 +84,18 @@ def test_layout_round_trip_pads_and_drops_the_padding():
     assert all(np.array_equal(back[k], tree[k]) for k in tree)
 
 
-@pytest.mark.parametrize(
-    "members, devices, shards", [(1, 2, 2), (8, 2, 1), (4, 8, 2), (16, 8, 1)]
-)
+@pytest.mark.parametrize("members, devices, shards", [(1, 2, 2), (8, 2, 1), (4, 8, 2), (16, 8, 1)])
 def test_chosen_layout(members, devices, shards):
     assert parallel.choose_layout(members, 32, devices).batch_shards == shards
 
 
 @pytest.mark.parametrize(
     "kwargs, words",
-    [({"devices": 9}, "9 > 8"), ({"devices": 8, "batch_shards": 3}, "3 does not divide 8"), ({"batch_shards": 8}, "batch_size 12")],
+    [
+        ({"devices": 9}, "9 > 8"),
+        ({"devices": 8, "batch_shards": 3}, "3 does not divide 8"),
+        ({"batch_shards": 8}, "batch_size 12"),
+    ],
 )
 def test_impossible_layouts_are_refused(kwargs, words):
     with pytest.raises(ValueError, match=words):

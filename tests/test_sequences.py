@@ -48,9 +48,7 @@ def _program(task, vocab, count, suite, num_exemplars):
         if suite is None:
             one = lambda key: sample(task, vocab, tables, h, key, num_exemplars)
         else:
-            one = lambda key: sample_suite(
-                task, suite, vocab, tables, h, key, num_exemplars, num_exemplars - 5
-            )
+            one = lambda key: sample_suite(task, suite, vocab, tables, h, key, num_exemplars, num_exemplars - 5)
         return jax.vmap(one)(fold_each(stream_key(seed, "train"), 0, count)), tables
 
     return jax.jit(jax.vmap(member, in_axes=(None, 0, None)))
@@ -89,12 +87,10 @@ TRAINING = {  # setting: (task, hypers)
         {"p_bursty": 0.9, "multiplicity": 5.0},
     ),
 }
+TRAINED = ("rare", "common", "zipfian")
 FEWSHOT = SuiteSpec(labels="first", distinct_ways=False)
 SUITES = {
-    **{
-        f"fewshot_{c}": dataclasses.replace(FEWSHOT, classes=c)
-        for c in ("rare", "common", "zipfian", "holdout")
-    },
+    **{f"fewshot_{c}": dataclasses.replace(FEWSHOT, classes=c) for c in ("rare", "common", "zipfian", "holdout")},
     **{f"no_support_{c}": SuiteSpec(kind="no_support", classes=c) for c in ("rare", "common", "zipfian")},
     "no_support_zipfian_all_unique": SuiteSpec(kind="no_support", classes="zipfian", unique=True),
 }
@@ -113,9 +109,7 @@ def golden_draws(golden, setting):
 
 def position_bins(classes):
     """Bins in which each of the frequent last classes is one."""
-    edges = np.concatenate(
-        [np.arange(0, 170, 17), [170, 176, 180, 182, 184, 186, 187, 188, 189, 190, 193, 196]]
-    )
+    edges = np.concatenate([np.arange(0, 170, 17), [170, 176, 180, 182, 184, 186, 187, 188, 189, 190, 193, 196]])
     return np.searchsorted(edges, classes, side="right")
 
 
@@ -129,9 +123,7 @@ def class_features(classes):
         "last context position": position_bins(context[:, -1]),
         "query's class in context": (context == query).sum(1),
         "context classes": 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(1),
-        "most of one class": np.max(
-            [(context == context[:, [i]]).sum(1) for i in range(context.shape[1])], axis=0
-        ),
+        "most of one class": np.max([(context == context[:, [i]]).sum(1) for i in range(context.shape[1])], axis=0),
         "equal neighbours": (context[:, 1:] == context[:, :-1]).sum(1),
         "rare items": (classes < NUM_RARE).sum(1),
         "held-out items": (classes >= NUM_TRAIN).sum(1),
@@ -196,9 +188,7 @@ def rare_multiples(classes, labels, multiplicity=5):
     return {
         "pick": picks[within][::9],
         "labels of one class": np.where(within[:, 0], 10 * first.sum(1) + shown, -1),
-        "query agrees": np.where(
-            within[:, -1], ((labels[:, :-1] == labels[:, -1:]) & within[:, :-1]).sum(1), -1
-        ),
+        "query agrees": np.where(within[:, -1], ((labels[:, :-1] == labels[:, -1:]) & within[:, :-1]).sum(1), -1),
     }
 
 
@@ -331,12 +321,8 @@ def test_one_trace_serves_all_traced_numbers(laws):
 def test_a_population_draws_what_its_members_draw_alone(laws):
     (draws, _), hypers = laws
     for i in range(3):
-        alone, _ = draw_many(
-            LAWS, {n: np.atleast_1d(v)[i if np.size(v) > 1 else 0] for n, v in hypers.items()}, 3000
-        )
-        for ours, single in zip(
-            jax.tree.leaves(member(draws, i)), jax.tree.leaves(member(alone, 0)), strict=True
-        ):
+        alone, _ = draw_many(LAWS, {n: np.atleast_1d(v)[i if np.size(v) > 1 else 0] for n, v in hypers.items()}, 3000)
+        for ours, single in zip(jax.tree.leaves(member(draws, i)), jax.tree.leaves(member(alone, 0)), strict=True):
             np.testing.assert_array_equal(ours, single)
 
 
@@ -410,9 +396,7 @@ def test_statistics_are_those_of_the_sequences(laws):
     (draws, tables), _ = laws
     found = statistics(LAWS, None, member(tables, 0), member(draws, 0))
     s = member(draws, 0)
-    assert found["p_class_in_context"] == pytest.approx(
-        (s.classes[:, :-1] == s.classes[:, -1:]).any(1).mean()
-    )
+    assert found["p_class_in_context"] == pytest.approx((s.classes[:, :-1] == s.classes[:, -1:]).any(1).mean())
     assert found["share_rare"] + found["share_common"] == pytest.approx(1.0)
     assert found["p_support_in_core"] == pytest.approx(0.8, abs=0.03)
     assert 3.9 < found["label_entropy_bits"] <= found["max_label_entropy_bits"] == 4.0

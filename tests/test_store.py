@@ -13,17 +13,13 @@ from icl_jax.train.display import Progress
 from icl_jax.train.signals import GracefulStop
 from icl_jax.train.store import MetricsWriter, TensorBoardWriter, read_metrics, select, to_table
 
-MEMBERS = [
-    {"hyper/p_bursty": p, "hyper/b1": 0.9, "seed/init": seed} for p in (0.0, 0.9) for seed in (0, 2**40)
-]
+MEMBERS = [{"hyper/p_bursty": p, "hyper/b1": 0.9, "seed/init": seed} for p in (0.0, 0.9) for seed in (0, 2**40)]
 
 
 def rows_at(step: int) -> list[dict]:
     """Training rows every step, headline rows at multiples of 10, rows with coordinates at 20s."""
     value = lambda m: float(np.sin(step * 7 + m)) if m else float("nan")
-    rows = [
-        {"member": m, "step": step, "suite": "train", "metric": "loss", "value": value(m)} for m in range(4)
-    ]
+    rows = [{"member": m, "step": step, "suite": "train", "metric": "loss", "value": value(m)} for m in range(4)]
     if step % 10 == 0:
         rows += [{**row, "suite": "icl", "metric": "accuracy"} for row in rows[:4]]
     if step % 20 == 0:

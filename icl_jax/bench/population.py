@@ -1,6 +1,5 @@
 """Member-steps per second: one population against the same members one after another."""
 
-
 import jax
 
 from icl_jax import config as cfg

@@ -62,7 +62,9 @@ def step_ms(experiment: Experiment, *, fixed: bool, repeats: int = 4) -> float:
     state, prepared = population.start(population.inputs)
     if fixed:
         prepared = prepared | {"tables": _with_batch(experiment, population, prepared["tables"])}
-        source = _FixedSource(**{f.name: getattr(experiment.program.source, f.name) for f in dataclasses.fields(Source)})
+        source = _FixedSource(
+            **{f.name: getattr(experiment.program.source, f.name) for f in dataclasses.fields(Source)}
+        )
         program = dataclasses.replace(experiment.program, source=source)
         population = dataclasses.replace(experiment, program=program).population()
     holder = [state]

@@ -17,7 +17,7 @@ from icl_jax.spec import BankSpec
 EXEMPLARS = ("all", "single", "separated")
 IMAGE_BANKS = ("omniglot", "glyphs")
 DEFAULT_CLASSES = {"glyphs": 1623, "gaussian": 2048, "symbols": 1623}
-MAX_IMAGE_SIZE = 512
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 2, 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,8 +93,8 @@ def _validate(spec: BankSpec) -> None:
         raise ValueError(f"bank.exemplars: unknown {spec.exemplars!r}{suggest(spec.exemplars, EXEMPLARS)}")
     if spec.ink not in (0, 1):
         raise ValueError(f"bank.ink {spec.ink} is neither 1 (ink 1 on paper 0) nor 0 (ink 0 on paper 1)")
-    if not 1 <= spec.image_size <= MAX_IMAGE_SIZE:
-        raise ValueError(f"bank.image_size {spec.image_size} is not in [1, {MAX_IMAGE_SIZE}]")
+    if not MIN_IMAGE_SIZE <= spec.image_size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"bank.image_size {spec.image_size} is not in [{MIN_IMAGE_SIZE}, {MAX_IMAGE_SIZE}]")
     if spec.num_classes < 0 or spec.num_exemplars < 1 or spec.dim < 1:
         raise ValueError(
             f"bank.num_classes {spec.num_classes} < 0 (0: the default), num_exemplars "
@@ -152,11 +152,11 @@ def _load_omniglot(spec: BankSpec) -> Bank:
 
 
 def _load_glyphs(spec: BankSpec) -> Bank:
-    from icl_jax.data import glyphs
+    from icl_jax.data import glyphs, strokes
 
     count = spec.num_classes or DEFAULT_CLASSES["glyphs"]
     sizes = (count, spec.num_exemplars, spec.image_size, spec.seed)
-    key = f"{file_digest([pathlib.Path(glyphs.__file__)])} {sizes}"
+    key = f"{file_digest([pathlib.Path(m.__file__) for m in (glyphs, strokes)])} {sizes}"
 
     def draw() -> dict[str, np.ndarray]:
         drawn = glyphs.draw_glyphs(*sizes)
@@ -226,7 +226,7 @@ LOADERS: dict[str, Callable[[BankSpec], Bank]] = {
 
 def render(
     bank_spec: BankSpec,
-    arrays: dict[str, jax.Array],
+    arrays: dict[str, jax.Array | np.ndarray],
     classes: jax.Array,
     exemplars: jax.Array,
     keys: jax.Array,
@@ -254,6 +254,7 @@ def render(
         if noise:
             raise ValueError("task.pixel_noise: bank 'symbols' has nothing to add noise to; set it to False")
         return classes.astype(jnp.int32)
+    arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
     lead, n = classes.shape[:-1], classes.shape[-1]
     rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
     classes, exemplars, keys, random_image = rows(classes), rows(exemplars), rows(keys), rows(random_image)
@@ -262,9 +263,7 @@ def render(
     elif bank_spec.name == "embeddings":
         items = vectors.render_embeddings(arrays["embeddings"], classes, exemplars, keys, noise_scale, noise)
     else:
-        items = images.render_images(
-            bank_spec, arrays, classes, exemplars, keys, noise_scale, random_image, noise
-        )
+        items = images.render_images(bank_spec, arrays, classes, exemplars, keys, noise_scale, random_image, noise)
     return items.reshape(*lead, n, *items.shape[2:])
 
 

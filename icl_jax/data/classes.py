@@ -155,9 +155,18 @@ def total(pool: Pool) -> jax.Array:
 
 def locate(tables: Tables, pool: Pool, unit: jax.Array) -> jax.Array:
     """Returns the position that owns each unit of a pool, int32."""
-    zipfian = jnp.searchsorted(tables.units, unit, side="right", method="scan_unrolled")
-    position = jnp.where(pool.zipf, zipfian.astype(jnp.int32), pool.low + unit)
+    position = jnp.where(pool.zipf, _search(tables.units, unit), pool.low + unit)
     return jnp.minimum(position, tables.order.shape[0] - 1)
+
+
+def _search(table: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns how many entries of an ascending int32 table are <= each value, all below its last entry.
+
+    On CPU a rolled loop: unrolled, XLA recomputes the draw in front of every one of its gathers, and
+    the sequence costs twice as much. Elsewhere a loop's kernel launches would cost more.
+    """
+    method = "scan" if jax.default_backend() == "cpu" else "scan_unrolled"
+    return jnp.searchsorted(table, values, side="right", method=method).astype(jnp.int32)
 
 
 def interval(tables: Tables, pool: Pool, position: jax.Array) -> tuple[jax.Array, jax.Array]:

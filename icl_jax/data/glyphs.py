@@ -14,12 +14,14 @@ DEFAULT_CLASSES, DEFAULT_HANDS = 1623, 20  # as in Omniglot
 MIN_SIZE = 8  # pixels; below this characters cannot be told apart
 HAND_STREAM, DRAWING_STREAM = 2, 3
 EXTENT = 0.72  # side of an average character's box, as a share of the image's side
-PEN_RADIUS = 0.0245  # as a share of the image's side (Omniglot's pen is 3 pixels of 105)
+PEN_RADIUS = 0.0255  # as a share of the image's side, which gives nearly Omniglot's amount of ink
+PEN_RANGE = 0.2  # the log of a hand's pen radius to the usual one is at most this
 MODES = 5  # of a stroke's wobble along its length
-GLOBAL_DRAWS = 20  # normal draws per drawing for the whole character
+GLOBAL_DRAWS = 18  # normal draws per drawing for the whole character
 STROKE_DRAWS = 7 + 2 * MODES  # and per stroke
 CANVAS = 100  # drawn at this many pixels a side or more, then averaged down
-CLASSES_AT_ONCE = 16  # bounds memory: 16 classes x 20 hands at 112 x 112 pixels are 4 MB
+SPACING = 1.5  # canvas pixels between stamps of the pen, which is at least 2 in radius there
+DRAWINGS_AT_ONCE = 320  # bounds memory: at 112 x 112 pixels the canvases are 4 MB
 
 
 class Glyphs(NamedTuple):
@@ -58,8 +60,9 @@ def draw_glyphs(num_classes: int, num_hands: int, image_size: int, seed: int) ->
     characters, alphabet = _characters(num_classes, seed)
     hands = _draw_hands(num_hands, seed)
     images = np.empty((num_classes, num_hands, image_size, image_size), np.uint8)
-    for start in range(0, num_classes, CLASSES_AT_ONCE):
-        classes = range(start, min(start + CLASSES_AT_ONCE, num_classes))
+    at_once = max(1, DRAWINGS_AT_ONCE // num_hands)
+    for start in range(0, num_classes, at_once):
+        classes = range(start, min(start + at_once, num_classes))
         skeletons, real = _stack([characters[k] for k in classes])
         paths = _write(skeletons, real, hands, _draws(seed, classes, num_hands))
         images[start : classes.stop] = _rasterise(paths, real, hands.pen, image_size)
@@ -91,13 +94,14 @@ def _characters(num_classes: int, seed: int) -> tuple[list[np.ndarray], np.ndarr
 
 
 def _draw_hands(num_hands: int, seed: int) -> Hands:
-    draws = np.stack([np.random.default_rng([seed, HAND_STREAM, h]).standard_normal(7) for h in range(num_hands)])
+    # A generator fills row by row, so further hands leave the first ones' numbers as they are.
+    draws = np.random.default_rng([seed, HAND_STREAM]).standard_normal((num_hands, 7))
     slant, size, aspect, pen, mess, rounding, tremor = draws.T
     return Hands(
         slant=0.06 + 0.10 * slant,
         size=np.exp(0.08 * size),
         aspect=0.06 * aspect,
-        pen=PEN_RADIUS * np.exp(np.clip(0.08 * pen, -0.2, 0.2)),
+        pen=PEN_RADIUS * np.exp(np.clip(0.08 * pen, -PEN_RANGE, PEN_RANGE)),
         mess=np.exp(np.clip(0.25 * mess, -0.5, 0.5)),
         rounding=1 / (1 + np.exp(-1.5 * rounding)),
         tremor=np.exp(np.clip(0.4 * tremor, -0.8, 0.8)),
@@ -107,8 +111,8 @@ def _draw_hands(num_hands: int, seed: int) -> Hands:
 def _draws(seed: int, classes: range, num_hands: int) -> np.ndarray:
     """Standard normals of each drawing, (classes, hands, draws)."""
     shape = (num_hands, GLOBAL_DRAWS + MAX_STROKES * STROKE_DRAWS)
-    # The generator fills row by row, so further hands leave the first ones' numbers as they are.
-    return np.stack([np.random.default_rng([seed, DRAWING_STREAM, k]).standard_normal(shape) for k in classes])
+    generators = [np.random.default_rng([seed, DRAWING_STREAM, k]) for k in classes]
+    return np.stack([generator.standard_normal(shape) for generator in generators])  # row by row, as above
 
 
 def _stack(characters: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +146,7 @@ def _vary_strokes(strokes: np.ndarray, draws: np.ndarray, hands: Hands) -> np.nd
     modes = np.cos(np.pi * np.arange(1, MODES + 1)[:, None] * t) / np.arange(1, MODES + 1)[:, None]
     wobble = wobble.reshape(*wobble.shape[:-1], 2, MODES) @ modes
     wobble = np.moveaxis(wobble, -2, -1) * hands.tremor[:, None, None, None]
-    return middle + local + reach * 0.09 * wobble + 0.05 * shift[..., None, :]
+    return middle + local + reach * 0.07 * wobble + 0.045 * shift[..., None, :]
 
 
 def _move_ends(strokes: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -177,18 +181,19 @@ def _bend(paths: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """A smooth warp of the page: proportions change, strokes that touch still do."""
     x, y = np.clip(paths[..., 0], -1.3, 1.3), np.clip(paths[..., 1], -1.3, 1.3)
     field = np.stack([x * y, x * x, y * y, np.sin(2.5 * x), np.sin(2.5 * y), np.cos(2.5 * x) * y], -1)
-    coefficients = 0.06 * draws.reshape(*draws.shape[:2], 1, 6, 2)
+    coefficients = 0.05 * draws.reshape(*draws.shape[:2], 1, 6, 2)
     return paths + field @ coefficients
 
 
 def _transform(paths: np.ndarray, draws: np.ndarray, hands: Hands) -> np.ndarray:
     """Size, aspect, slant and rotation: the hand's own and the drawing's."""
     size, aspect, slant, turn = (draws[..., i, None] for i in range(4))
-    scale = EXTENT / 2 * hands.size[:, None] * np.exp(0.06 * size)
+    scale = EXTENT / 2 * hands.size[:, None] * np.exp(0.05 * size)
     half = (hands.aspect[:, None] + 0.06 * aspect) / 2
+    shear = hands.slant[:, None] + 0.05 * slant
     x, y = paths[..., 0], paths[..., 1]
-    x = x * (scale * np.exp(half))[..., None] - (hands.slant[:, None] + 0.05 * slant)[..., None] * y * scale[..., None]
-    y = y * (scale * np.exp(-half))[..., None]
+    x = scale[..., None] * (x * np.exp(half)[..., None] - y * shear[..., None])
+    y = scale[..., None] * (y * np.exp(-half)[..., None])
     return _rotate(np.stack([x, y], -1), 0.06 * turn[..., None])
 
 
@@ -200,7 +205,7 @@ def _place(paths: np.ndarray, real: np.ndarray, draws: np.ndarray) -> np.ndarray
     room = 1 - 4 * PEN_RADIUS
     shrink = np.minimum(1, room / np.max(high - low, -1, keepdims=True))
     half = shrink * (high - low) / 2
-    centre = np.clip(0.5 + 0.05 * draws[:, :, None, None], 0.5 - room / 2 + half, 0.5 + room / 2 - half)
+    centre = np.clip(0.5 + 0.045 * draws[:, :, None, None], 0.5 - room / 2 + half, 0.5 + room / 2 - half)
     return (paths - (low + high) / 2) * shrink + centre
 
 
@@ -218,7 +223,7 @@ def _rasterise(paths: np.ndarray, real: np.ndarray, pen: np.ndarray, image_size:
     radius = (pen * side)[hands][owner]
     canvas = np.zeros(num_classes * num_hands * side * side, np.uint8)  # 1 where there is ink
     origin = drawing * side * side
-    for offset in _pen_grid(pen.max() * side):
+    for offset in _pen_grid(PEN_RADIUS * np.exp(PEN_RANGE) * side):  # dense enough for the widest pen
         x, y = (np.clip((points[i] + radius * offset[i]).astype(np.int64), 0, side - 1) for i in (0, 1))
         canvas[origin + y * side + x] = 1
     rows = canvas.reshape(num_classes, num_hands, image_size, fine, side).sum(3, dtype=np.uint8)
@@ -227,9 +232,10 @@ def _rasterise(paths: np.ndarray, real: np.ndarray, pen: np.ndarray, image_size:
 
 
 def _along(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points at most 0.7 canvas pixels apart along paths (n, POINTS, 2): (2, points) and their path."""
+    """Points at most SPACING canvas pixels apart on paths (n, POINTS, 2): (2, points) and their path."""
     start, step = paths[:, :-1].reshape(-1, 2), np.diff(paths, axis=1).reshape(-1, 2)
-    count = np.ceil(np.linalg.norm(step, axis=1) / 0.7).astype(int) + 1
+    count = np.ceil(np.linalg.norm(step, axis=1) / SPACING).astype(int)
+    count = np.maximum(count, 1)
     segment = np.repeat(np.arange(len(count)), count)
     share = (np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)) / count[segment]
     return (start[segment] + share[:, None] * step[segment]).T, segment // (POINTS - 1)

@@ -86,9 +86,7 @@ def draw_exemplars(classes: jax.Array, num_exemplars: int, words: jax.Array) -> 
 def copy_exemplar(classes: jax.Array, exemplars: jax.Array, copy: jax.Array) -> jax.Array:
     """Lets the query repeat the first exemplar of its class in the context if `copy` and if there is one."""
     index = jnp.arange(classes.shape[0])
-    first = jnp.where(
-        classes == classes[-1], index, index.shape[0]
-    ).min()  # the query itself if none is shown
+    first = jnp.where(classes == classes[-1], index, index.shape[0]).min()  # the query itself if none is shown
     copied = jnp.where(index == first, exemplars, 0).sum(dtype=jnp.int32)
     return jnp.where(copy & (index == index[-1]), copied, exemplars)
 

@@ -121,9 +121,7 @@ def _training_labels(
     """Returns labels (n+1,): by the rule for cores in the core, own labels elsewhere."""
     picks, _ = pick_words(layout, words, task.multiplicity_by)
     labels = lb.pick_label(vocab, tables, layout.classes, picks)
-    redraw = lambda rule: lb.way_labels(
-        rule, vocab, tables, layout.ways, plan.num_ways, words.get("way_labels")
-    )
+    redraw = lambda rule: lb.way_labels(rule, vocab, tables, layout.ways, plan.num_ways, words.get("way_labels"))
     if task.core_labels != "fixed":
         labels = jnp.where(layout.way >= 0, redraw(task.core_labels)[layout.way], labels)
     if _may_be_fresh(task):
@@ -229,9 +227,7 @@ def _suite_others(
     return jnp.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
 
 
-def _suite_labels(
-    suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, layout: Layout, words: dict
-) -> jax.Array:
+def _suite_labels(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, layout: Layout, words: dict) -> jax.Array:
     """Returns labels (n+1,): by the suite's rule with the ways, own labels elsewhere."""
     picks, way_picks = pick_words(layout, words, "class")
     labels = lb.pick_label(vocab, tables, layout.classes, picks)

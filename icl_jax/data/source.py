@@ -6,15 +6,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from icl_jax.data import sequences
 from icl_jax.data.banks import Bank, render
 from icl_jax.data.classes import Tables, prepare
-from icl_jax.data.labels import Vocab, active_labels, loss_weights
+from icl_jax.data.labels import active_labels, loss_weights
 from icl_jax.data.types import Batch, Sequence
+from icl_jax.data.vocab import Vocab
 from icl_jax.rng import fold_each, stream_key
-from icl_jax.spec import BankSpec, TaskSpec
+from icl_jax.spec import BankSpec, RunSpec, TaskSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Source:
     num_exemplars: int
     num_train_exemplars: int
     groups: tuple[int, ...]  # second label of each bank class
+    fresh: bool  # some sequence, in training or an eval, may be of fresh classes
 
     def prepare(self, order: jax.Array, h: dict) -> Tables:
         """Returns the member's tables (class order, frequencies, active numbers)."""
@@ -40,10 +43,18 @@ class Source:
 
     def items(self, tables: Tables, bank: dict, h: dict, seqs: Sequence) -> jax.Array:
         """Returns the rendered items (..., n + 1, *item_shape) of sequences."""
-        ids = jax.numpy.where(seqs.classes < 0, seqs.classes, tables.order[seqs.classes])
-        random_rare = (seqs.classes >= 0) & (seqs.classes < tables.num_rare) if self.task.random_rare else None
-        noise = self.task.pixel_noise
-        return render(self.bank, bank, ids, seqs.exemplars, seqs.key, h["noise_scale"], random_image=random_rare, noise=noise)
+        trained = seqs.classes >= 0
+        return render(
+            self.bank,
+            bank,
+            jnp.where(trained, tables.order[seqs.classes], seqs.classes),
+            seqs.exemplars,
+            seqs.key,
+            h["noise_scale"],
+            random_image=trained & (seqs.classes < tables.num_rare) if self.task.random_rare else None,
+            noise=self.task.pixel_noise,
+            fresh=self.fresh,
+        )
 
     def batch(self, tables: Tables, bank: dict, h: dict, seed, step, first, count: int) -> Batch:
         """Returns a training batch of `count` sequences."""
@@ -60,7 +71,9 @@ class Source:
         return active_labels(self.vocab, tables, h)
 
 
-def make_source(bank_spec: BankSpec, bank: Bank, task: TaskSpec, vocab: Vocab) -> Source:
+def make_source(spec: RunSpec, bank: Bank, vocab: Vocab) -> Source:
     """Returns the source of a loaded bank."""
     groups = tuple(int(g) for g in bank.groups)
-    return Source(bank_spec, task, vocab, bank.num_exemplars, bank.num_train_exemplars, groups)
+    fresh = spec.task.fresh or spec.task.core_classes == "fresh"
+    fresh = fresh or any(suite.classes == "fresh" for _, suite in spec.evals.suites)
+    return Source(spec.bank, spec.task, vocab, bank.num_exemplars, bank.num_train_exemplars, groups, fresh)

@@ -74,7 +74,8 @@ def _arc(rng):
 
 
 def _ring(rng):
-    return _turn(rng.uniform(0.5, 0.9), rng.uniform(0.93, 1.03), rng.uniform(0.45, 0.8), rng.uniform(0.5, 0.8))
+    start, sweep = rng.uniform(0.5, 0.9), rng.uniform(0.93, 1.03)
+    return _turn(start, sweep, rng.uniform(0.45, 0.8), rng.uniform(0.5, 0.8))
 
 
 def _hook(rng):
@@ -107,7 +108,8 @@ def _loop(rng):
     t = np.linspace(-1, 1, 60)
     size = rng.uniform(0.35, 0.6)
     angle = np.pi * t * rng.uniform(1.0, 1.35)
-    return np.stack([size * np.sin(-angle), 0.9 * t - size * (np.cos(angle) - 1) * rng.uniform(-0.4, 0.4)], -1)
+    lift = size * rng.uniform(-0.4, 0.4)
+    return np.stack([-size * np.sin(angle), 0.9 * t + lift * (1 - np.cos(angle))], -1)
 
 
 def _ring_tail(rng):
@@ -257,12 +259,18 @@ def _crowding(strokes: np.ndarray) -> float:
     return float(((near & apart).any(1) * step).sum() / step.sum())
 
 
+def _fault(draft: np.ndarray, alike: float, limit: float) -> float:
+    """How far a draft fails the three limits, 1: just; only whether it is below `limit` is sure."""
+    length = np.linalg.norm(np.diff(draft, axis=1), axis=-1).sum()
+    fault = max(alike / MAX_RESEMBLANCE, MIN_LENGTH / length)
+    return fault if fault >= limit else max(fault, _crowding(draft) / MAX_CROWDING)
+
+
 def draw_characters(seed: int, alphabet: int, count: int) -> list[np.ndarray]:
     """The first `count` characters of an alphabet, each (strokes, POINTS, 2).
 
     Of up to CANDIDATES drafts the first that is neither scant nor crowded nor like an earlier character
-    is taken, else the least faulty. A character depends on earlier ones only, so `count` does
-    not change it.
+    is taken, else the least faulty. A character depends on earlier ones only, not on `count`.
     """
     style = draw_alphabet(seed, alphabet)
     characters, maps = [], np.zeros((0, 81))
@@ -272,9 +280,7 @@ def draw_characters(seed: int, alphabet: int, count: int) -> list[np.ndarray]:
         for _ in range(CANDIDATES):
             draft = _set_size(np.stack(_compose(style, rng)), style, rng)
             ink = _ink_map(draft)
-            resemblance = float((maps @ ink).max(initial=0))
-            length = np.linalg.norm(np.diff(draft, axis=1), axis=-1).sum()
-            fault = max(resemblance / MAX_RESEMBLANCE, _crowding(draft) / MAX_CROWDING, MIN_LENGTH / length)
+            fault = _fault(draft, float((maps @ ink).max(initial=0)), least)
             if fault < least:
                 best, best_map, least = draft, ink, fault
             if least < 1:

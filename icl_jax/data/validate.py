@@ -53,8 +53,7 @@ def _check_split(task: TaskSpec, num_classes: int, h: dict) -> None:
         )
     if limit < 1:
         raise ValueError(
-            f"task.num_holdout {task.num_holdout} leaves none of the bank's {num_classes} classes "
-            "to train on; lower it"
+            f"task.num_holdout {task.num_holdout} leaves none of the bank's {num_classes} classes to train on; lower it"
         )
     if h["num_classes"] > limit:
         raise ValueError(
@@ -129,9 +128,7 @@ def _check_core(task: TaskSpec, h: dict, sizes: dict[str, int]) -> None:
                 "lower ways, take more classes, or set task.distinct_ways=False"
             )
     if h["p_fresh"] > 0 and not task.fresh:
-        raise ValueError(
-            f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and a bank that can make fresh classes)"
-        )
+        raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and a bank that can make fresh classes)")
 
 
 def _check_labels(task: TaskSpec, num_classes: int, h: dict) -> None:

@@ -74,9 +74,7 @@ def _core(spec: ModelSpec, width: int) -> nnx.Module:
     if spec.core in recurrent.CELLS:
         return recurrent.Recurrent(spec.core, spec.num_layers, width, spec.dtype)
     norm, rotary = spec.norm == "pre", spec.positions == "rotary"
-    return transformer.Transformer(
-        spec.num_layers, width, spec.num_heads, spec.mlp_ratio, norm, rotary, spec.dtype
-    )
+    return transformer.Transformer(spec.num_layers, width, spec.num_heads, spec.mlp_ratio, norm, rotary, spec.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,6 @@ As in Chan et al. 2022 (released code): x += Attention(LN x); x += MLP(LN x); bi
 in its tanh form; a final layer norm. Parameters of all blocks are stacked along a leading layer axis.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,29 +15,6 @@ from icl_jax.models.taps import Patch, Tap, run_layers, take_layer
 SITES = ("attn_scores", "attn_probs", "head_out", "attn_out", "mlp_out", "resid")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(a: jax.Array, b: jax.Array, dtype) -> jax.Array:
-    """Batched a @ b whose gradients are products of transposed copies.
-
-    XLA's CPU back end is three times slower on batches of small products that contract rows.
-    """
-    return jnp.matmul(a, b, preferred_element_type=dtype)
-
-
-def _product_forward(a, b, dtype):
-    return product(a, b, dtype), (a, b)
-
-
-def _product_backward(dtype, residuals, grad):
-    a, b = residuals
-    at, bt = jax.lax.optimization_barrier((a.swapaxes(-1, -2), b.swapaxes(-1, -2)))
-    grad = grad.astype(a.dtype)
-    return product(grad, bt, a.dtype), product(at, grad, b.dtype)
-
-
-product.defvjp(_product_forward, _product_backward)
-
-
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
     """Returns each head's mixture of values, (B, H, Q, Dh); the Q queries are the last of the N tokens.
 
@@ -48,13 +23,12 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
     num_queries, num_tokens = q.shape[1], k.shape[1]
     if num_queries == 1:
         return _attend_last(q, k, v)
-    heads_first = lambda t: t.swapaxes(1, 2)
-    scores = product(heads_first(q), k.transpose(0, 2, 3, 1), jnp.float32)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
     causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None, None, num_tokens - num_queries :]
     scores = jnp.where(causal, scores * q.shape[-1] ** -0.5, -jnp.inf)
     probs = jax.nn.softmax(tap("attn_scores", scores, allowed=causal), axis=-1)
     probs = tap("attn_probs", probs, allowed=causal).astype(v.dtype)
-    return product(probs, heads_first(v), v.dtype)
+    return jnp.einsum("bhqk,bkhd->bhqd", probs, v)
 
 
 def _attend_last(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

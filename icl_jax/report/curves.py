@@ -32,26 +32,34 @@ class Curves:
 def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str]) -> Curves:
     """Returns the curves of a metric without coordinates; settings, in order, by the hypers `group_by`.
 
-    A seed is a member: a row of its own even where two members have the same seeds.
+    A seed is a member: a row of its own even where two members have the same seeds. A member that
+    diverged (suite "train", metric "diverged": the step, or -1) has no values after that step.
     """
     keys = [name for name in table.column_names if name.startswith(("hyper/", "seed/"))]
-    coordinates = [name for name in table.column_names if name not in (*FIXED, *keys)]
+    place = [1 + keys.index(f"hyper/{name}") for name in group_by if f"hyper/{name}" in keys]
+    members = _lines(table, suite, metric, keys)
+    diverged = {member: max(line.values()) for member, line in _lines(table, "train", "diverged", keys).items()}
+    steps = np.unique([step for line in members.values() for step in line]).astype(int)
+    values: dict[Setting, list] = {}
+    for member, line in members.items():
+        last = diverged.get(member, -1)
+        end = last if last >= 0 else np.inf
+        setting = tuple(float(member[i]) for i in place)
+        values.setdefault(setting, []).append([line[s] if s <= end and s in line else np.nan for s in steps])
+    return Curves(steps, {setting: np.asarray(values[setting]) for setting in sorted(values)})
+
+
+def _lines(table: pa.Table, suite: str, metric: str, keys: Sequence[str]) -> dict[tuple, dict[int, float]]:
+    """Returns value by step, by member: its index, hypers and seeds, as several runs may be in a table."""
     chosen = (pc.field("suite") == suite) & (pc.field("metric") == metric)
-    for name in coordinates:
+    for name in set(table.column_names) - {*FIXED, *keys}:
         chosen &= pc.field(name).is_null()
     rows = table.filter(chosen)
-    columns = {name: rows[name].to_numpy() for name in ["member", "step", "value", *keys]}
-    steps = np.unique(columns["step"])
-    members: dict[tuple, dict[int, float]] = {}
-    for row in range(rows.num_rows):
-        identity = tuple(columns[name][row] for name in ["member", *keys])
-        members.setdefault(identity, {})[columns["step"][row]] = columns["value"][row]
-    place = [1 + keys.index(f"hyper/{name}") for name in group_by if f"hyper/{name}" in keys]
-    values: dict[Setting, list] = {}
-    for identity, line in members.items():
-        setting = tuple(float(identity[i]) for i in place)
-        values.setdefault(setting, []).append([line.get(step, np.nan) for step in steps])
-    return Curves(steps, {setting: np.asarray(values[setting]) for setting in sorted(values)})
+    identity = zip(*(rows[name].to_pylist() for name in ["member", *keys]), strict=True)
+    lines: dict[tuple, dict[int, float]] = {}
+    for member, step, value in zip(identity, rows["step"].to_pylist(), rows["value"].to_pylist(), strict=True):
+        lines.setdefault(member, {})[step] = value
+    return lines
 
 
 def label(setting: Setting, group_by: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ STYLE = {
 }
 _LEFT, _RIGHT = 0.045, 0.88  # of the panels, as a share of the figure's width
 _FEW = 4  # settings whose different floors are drawn one by one
+_MOST_NAMED = 18  # settings in the legend
 _SAME = 0.05  # floors (ceilings) of settings that differ by less are drawn as one line
 
 
@@ -56,10 +57,10 @@ def learning_figure(
     icl, iwl = (curves(table, suite, "accuracy", group_by) for suite in (icl_suite, iwl_suite))
     colours = _colours(sorted({*icl.values, *iwl.values}))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.3), facecolor="white")
+        figure = Figure(figsize=(11, 4.5), facecolor="white")
         FigureCanvasAgg(figure)
-        place = {"left": _LEFT, "right": _RIGHT, "bottom": 0.13, "top": 0.745}
-        grid = figure.add_gridspec(1, 3, **place, wspace=0.31, width_ratios=(1, 1, 0.8))
+        place = {"left": _LEFT, "right": _RIGHT, "bottom": 0.125, "top": 0.725}
+        grid = figure.add_gridspec(1, 3, **place, wspace=0.33, width_ratios=(1, 1, 0.8))
         left, middle, right = (figure.add_subplot(cell) for cell in grid)
         for axes, data, suite, name in (
             (left, icl, icl_suite, "In-context learning"),
@@ -190,9 +191,7 @@ def _draw_plane(axes: Axes, icl: Curves, iwl: Curves, colours: dict) -> None:
 def _draw_path(axes: Axes, path: np.ndarray, colour) -> None:
     """A trajectory (2, S): open ring, line with an arrowhead half way, dot."""
     axes.plot(*path, color=colour, linewidth=1.8, alpha=0.9, zorder=3, solid_joinstyle="round")
-    axes.plot(
-        *path[:, 0], marker="o", markersize=5, markerfacecolor="white", markeredgecolor=colour, zorder=4
-    )
+    axes.plot(*path[:, 0], marker="o", markersize=5, markerfacecolor="white", markeredgecolor=colour, zorder=4)
     axes.plot(*path[:, -1], marker="o", markersize=8, color=colour, markeredgecolor="white", zorder=5)
     lengths = np.hypot(*np.diff(path))
     if lengths.sum() < 0.15:  # too short for an arrow
@@ -211,7 +210,7 @@ def _draw_path(axes: Axes, path: np.ndarray, colour) -> None:
 
 
 def _draw_title(figure: Figure, title: str, data: Curves) -> None:
-    figure.text(_LEFT, 0.965, title, fontsize=14, fontweight="bold", va="top")
+    figure.text(_LEFT, 0.97, title, fontsize=14, fontweight="bold", va="top")
     seeds = [len(values) for values in data.values.values()]
     if not seeds:
         return
@@ -219,7 +218,7 @@ def _draw_title(figure: Figure, title: str, data: Curves) -> None:
     text = f"{_plural(len(seeds), 'setting')}, {count} seed{'s' if max(seeds) > 1 else ''}"
     text += " each" if len(seeds) > 1 else ""
     text += "; bold: mean, thin: each seed" if max(seeds) > 1 else ""
-    figure.text(_LEFT, 0.895, text, fontsize=9.5, color=MUTED, va="top")
+    figure.text(_LEFT, 0.902, text, fontsize=9.5, color=MUTED, va="top")
 
 
 def _plural(count: int, noun: str) -> str:
@@ -229,6 +228,7 @@ def _plural(count: int, noun: str) -> str:
 def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str]) -> None:
     """Settings from high to low beside the panels, under the names of their hypers."""
     settings = [setting for setting in reversed(colours) if setting]
+    settings = settings[:: -(-len(settings) // _MOST_NAMED) or 1]  # too many: every second, third, ...
     if not settings:
         return
     handles = [Line2D([], [], color=colours[setting], linewidth=2.6) for setting in settings]
@@ -238,7 +238,7 @@ def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str]) -> None
         [" / ".join(f"{value:g}" for value in setting) for setting in settings],
         title=" /\n".join(group_by),
         loc="upper left",
-        bbox_to_anchor=(_RIGHT + 0.022, 0.805),
+        bbox_to_anchor=(_RIGHT + 0.022, 0.79),
         fontsize=size,
         title_fontsize=size,
         alignment="left",

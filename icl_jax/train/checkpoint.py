@@ -143,9 +143,7 @@ class Checkpoints:
             except DamagedCheckpoint as fault:
                 faults.append(f"step {candidate}: {fault}")
                 if step is None:
-                    warnings.warn(
-                        f"passing over a damaged checkpoint in {self.directory}, {faults[-1]}", stacklevel=2
-                    )
+                    warnings.warn(f"passing over a damaged checkpoint in {self.directory}, {faults[-1]}", stacklevel=2)
                 continue
             self._trusted = {good for good in self._trusted if good < candidate} | {candidate}
             keys_of = {path: keys for path, (_, _, keys) in record["leaves"].items()}
@@ -169,9 +167,7 @@ class Checkpoints:
         )
 
     def _explained(self, action: str):
-        return _Explained(
-            f"cannot {action} in {self.directory}", "free some space or choose another directory"
-        )
+        return _Explained(f"cannot {action} in {self.directory}", "free some space or choose another directory")
 
 
 @dataclasses.dataclass
@@ -230,9 +226,7 @@ def _read(path: pathlib.Path, step: int) -> tuple[Leaves, dict]:
             raise DamagedCheckpoint(f"it cannot be read ({_first_line(error)})") from error
     leaves = {name: _leaf(stored, name, dtype, shape) for name, (dtype, shape, _) in record["leaves"].items()}
     found = member_digests(leaves)
-    wrong = [
-        str(i) for i, pair in enumerate(zip(found, record["digests"], strict=True)) if pair[0] != pair[1]
-    ]
+    wrong = [str(i) for i, pair in enumerate(zip(found, record["digests"], strict=True)) if pair[0] != pair[1]]
     if wrong:
         raise DamagedCheckpoint(f"the digest differs for member {few(wrong)} of {len(found)}")
     return leaves, record
@@ -253,9 +247,7 @@ def _unseal(seal: dict | None, step: int) -> dict:
         raise DamagedCheckpoint("the digest of its metadata differs")
     record = json.loads(seal["icl_jax"])
     if record["format"] != _FORMAT:
-        raise CheckpointError(
-            f"checkpoint format {record['format']}; this version reads {_FORMAT}: use the writer's"
-        )
+        raise CheckpointError(f"checkpoint format {record['format']}; this version reads {_FORMAT}: use the writer's")
     if record["step"] != step:
         raise DamagedCheckpoint(f"it lies under step {step} but was saved at step {record['step']}")
     return record

@@ -122,9 +122,7 @@ class Progress:
         rest = self._values[MOST_SHOWN:]
         if rest:
             columns = list(zip(*rest, strict=True))
-            table.add_row(
-                f"{len(rest)} more: mean (min..max)", *map(_summary, columns[:3]), _counts(columns[3])
-            )
+            table.add_row(f"{len(rest)} more: mean (min..max)", *map(_summary, columns[:3]), _counts(columns[3]))
         return table
 
     def _line(self) -> str:

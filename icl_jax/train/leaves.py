@@ -29,9 +29,7 @@ def flatten(state: PyTree) -> Leaves:
         path, leaf = _path(keys), np.asarray(leaf)
         members = leaf.shape[:1] if members is None else members
         if leaf.ndim == 0 or leaf.shape[:1] != members:
-            raise CheckpointError(
-                f"leaf {path} has shape {leaf.shape}; its first axis must be the {members} members"
-            )
+            raise CheckpointError(f"leaf {path} has shape {leaf.shape}; its first axis must be the {members} members")
         if path in leaves:
             raise CheckpointError(f"two leaves have the path {path}; rename one")
         leaves[path] = leaf

@@ -110,7 +110,7 @@ class _Loop:
         self.step += self.plan.chunk
         metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
         self.progress.phase("training")
-        self._write(train_rows(self.step, metrics))
+        self._write(train_rows(self.step, metrics | {"diverged": self.diverged}))
         if self.step % self.plan.eval_every == 0:
             self.evaluate()
         status = [f"diverged at {d}" if d >= 0 else "running" for d in self.diverged]
@@ -120,9 +120,7 @@ class _Loop:
         """Runs the evals and keeps the headline accuracies for the display."""
         self.progress.phase("evaluating")
         population = self.population
-        results = population.evaluate(
-            self.state, self.fixed, population.inputs, population.bank, population.patches
-        )
+        results = population.evaluate(self.state, self.fixed, population.inputs, population.bank, population.patches)
         results = self.layout.collect(results)
         rows = [row for e in population.evals for row in eval_rows(self.step, e, results[e.name])]
         self._write(rows)
@@ -136,7 +134,7 @@ class _Loop:
         self.saved_step = self.step
 
     def finish(self) -> None:
-        """Saves where the run ends; Orbax may have skipped the last save while another was under way."""
+        """Saves where the run ends and waits until it is on disk."""
         self.save(force=True)
         self.checkpoints.wait()
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -116,18 +115,20 @@ def choose_layout(num_members: int, batch_size: int, devices: int = 0, batch_sha
 def _checked(layout: Layout, batch_size: int) -> Layout:
     devices, shards = layout.num_devices, layout.batch_shards
     if devices % shards:
-        raise ValueError(f"runtime.batch_shards {shards} does not divide {devices} devices; use {math.gcd(devices, shards)}")
+        raise ValueError(
+            f"runtime.batch_shards {shards} does not divide {devices} devices; use {math.gcd(devices, shards)}"
+        )
     if batch_size % shards:
         way = math.gcd(batch_size, shards)
-        raise ValueError(f"train.batch_size {batch_size} over runtime.batch_shards {shards}: not whole; use {way} shards")
+        raise ValueError(
+            f"train.batch_size {batch_size} over runtime.batch_shards {shards}: not whole; use {way} shards"
+        )
     return layout
 
 
 def local_batch(layout: Layout, batch_size: int) -> int:
     """Returns how many sequences of a member's batch one device draws."""
     return batch_size // layout.batch_shards
-
-
 
 
 def anywhere(flag: bool) -> bool:

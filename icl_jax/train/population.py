@@ -135,5 +135,3 @@ def param_count(population: Population) -> int:
     """Returns the number of parameters of one member."""
     params = abstract_state(population).params
     return sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(params))
-
-

@@ -85,7 +85,7 @@ def train_step(program: Program, bank, inputs: MemberInputs, tables, patches, st
     params, opt_state = optim.update(
         spec.train, h, state.step, grads, state.opt_state, state.params, modules, program.decays
     )
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     new = state.replace(params=params, stats=stats, opt_state=opt_state)
     metrics = {"loss": loss, "accuracy": accuracy, "grad_norm": norm}
     metrics["learning_rate"] = optim.learning_rate(spec.train, h, state.step)

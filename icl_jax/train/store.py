@@ -5,6 +5,7 @@ Columns: member int32; hyper/<name> float64; seed/<name> int64; step int64; suit
 Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all.
 """
 
+import math
 import os
 import pathlib
 import re
@@ -94,9 +95,7 @@ class MetricsWriter:
         table = _concat(waiting)
         first, last = (f(table["step"]).as_py() for f in (pc.min, pc.max))
         if last > step:
-            raise ValueError(
-                f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later"
-            )
+            raise ValueError(f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later")
         path = self.directory / _part_name(first, step)
         if path.exists():  # the same steps flushed twice
             table = _concat([pq.read_table(path), table])
@@ -180,12 +179,12 @@ class TensorBoardWriter:
     def append(self, rows: Iterable[Mapping]) -> None:
         """Logs `train/<metric>` and `eval/<suite>/<metric>`; coordinates follow as `/<name>_<value>`."""
         for row in rows:
+            if not math.isfinite(row["value"]):
+                continue  # not measured there, such as a restricted accuracy where no answer is in context
             head = "train" if row["suite"] == "train" else f"eval/{row['suite']}"
             others = (n for n in row if n not in _TYPES and not n.startswith(("hyper/", "seed/")))
             tail = "".join(f"/{name}_{row[name]}" for name in others if row[name] is not None)
-            self._writers[row["member"]].add_scalar(
-                f"{head}/{row['metric']}{tail}", row["value"], row["step"]
-            )
+            self._writers[row["member"]].add_scalar(f"{head}/{row['metric']}{tail}", row["value"], row["step"])
 
     def close(self) -> None:
         """Writes out what is buffered."""
