@@ -53,8 +53,7 @@ class Run:
         """Returns {"params", "stats"} of one member at the newest checkpoint, as numpy arrays."""
         if not 0 <= member < len(self.members):
             raise ValueError(f"member {member}: the run has members 0 to {len(self.members) - 1}")
-        state = self._newest[1]
-        return jax.tree.map(lambda x: x[member], {"params": state["params"], "stats": state["stats"]})
+        return member_variables(self._newest[1], member)
 
     @property
     def figures(self) -> list[pathlib.Path]:
@@ -64,6 +63,11 @@ class Run:
     def summary(self) -> str:
         """Returns the short table of final ICL and IWL per setting, as plain text."""
         return final_table(self.table, **_headline(self))
+
+
+def member_variables(state: dict, member: int) -> dict:
+    """Returns {"params", "stats"} of one member of a restored state; empty parts are not stored."""
+    return jax.tree.map(lambda x: x[member], {part: state.get(part, {}) for part in ("params", "stats")})
 
 
 def _headline(run: Run) -> dict:

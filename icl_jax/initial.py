@@ -27,7 +27,7 @@ def initial_state(experiment: Experiment) -> Callable[[MemberState], MemberState
     parts = ("params", "stats", "opt_state") if source.optimiser else ("params", "stats")
 
     def start(fresh: MemberState) -> MemberState:
-        taken = {part: fit(getattr(fresh, part), found[part], str(directory)) for part in parts}
+        taken = {part: fit(getattr(fresh, part), found.get(part, {}), str(directory)) for part in parts}
         return fresh.replace(**taken)
 
     return start

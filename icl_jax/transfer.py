@@ -9,7 +9,7 @@ import numpy as np
 
 from icl_jax import config as cfg
 from icl_jax import rundir
-from icl_jax.api import Run, load_run
+from icl_jax.api import Run, load_run, member_variables
 from icl_jax.data.banks import render
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
@@ -31,7 +31,7 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     if bank.num_exemplars < 1 or bank.item_kind != "image":
         raise ValueError(f"bank {bank.name!r} has {bank.item_kind} items: only images are embedded")
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(step=step)
-    variables = jax.tree.map(lambda x: x[member], {"params": state["params"], "stats": state["stats"]})
+    variables = member_variables(state, member)
     arrays = jax.tree.map(np.asarray, bank.arrays)
 
     @jax.jit

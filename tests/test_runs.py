@@ -31,7 +31,9 @@ def assert_same_run(a, b):
     step_b, leaves_b, table_b = final(b)
     assert step_a == step_b
     assert all(np.array_equal(x, y) for x, y in zip(leaves_a, leaves_b, strict=True))
-    assert table_a.equals(table_b)
+    assert table_a.column_names == table_b.column_names
+    for name in table_a.column_names:  # numpy's comparison takes NaN (not measured) as equal
+        np.testing.assert_array_equal(table_a[name].to_numpy(), table_b[name].to_numpy(), err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -404,6 +404,8 @@ def test_statistics_are_those_of_the_sequences(laws):
 
 # Refusals
 
+SYMBOLS = types.SimpleNamespace(name="symbols", num_classes=NUM_CLASSES, item_kind="symbol")
+
 
 @pytest.mark.parametrize(
     ("task", "hypers", "message"),
@@ -424,18 +426,19 @@ def test_statistics_are_those_of_the_sequences(laws):
         ({"core_labels": "symbols"}, {}, "num_symbols 0 < ways 2"),
         ({"core_labels": "dynamic", "num_labels": 1}, {}, "dynamic labels 0 to 1 need 2"),
         ({}, {"p_fresh": 0.5}, "p_fresh 0.5 needs task.fresh=True"),
+        ({"fresh": True}, {"p_fresh": 0.5}, "fresh classes need bank 'gaussian', the bank is 'symbols'"),
+        ({"random_rare": True}, {}, "random_rare needs a bank of images"),
         ({"kind": "burst"}, {}, "did you mean 'bursty'"),
         ({"loss": "last"}, {}, "unknown task.loss 'last'"),
     ],
 )
 def test_impossible_tasks_are_refused(task, hypers, message):
     with pytest.raises(ValueError, match=message):
-        cl.validate_task(TaskSpec(**task), types.SimpleNamespace(num_classes=NUM_CLASSES), hypers)
+        cl.validate_task(TaskSpec(**task), SYMBOLS, hypers)
 
 
 def test_possible_tasks_are_accepted():
-    bank = types.SimpleNamespace(num_classes=NUM_CLASSES)
-    cl.validate_task(TaskSpec(), bank, hyper_defaults())
+    cl.validate_task(TaskSpec(), SYMBOLS, hyper_defaults())
     for task, hypers in TRAINING.values():
-        cl.validate_task(task, bank, hypers)
-    cl.validate_task(TaskSpec(), bank, {"p_bursty": 0, "p_bursty_zipfian": 0})
+        cl.validate_task(task, SYMBOLS, hypers)
+    cl.validate_task(TaskSpec(), SYMBOLS, {"p_bursty": 0, "p_bursty_zipfian": 0})

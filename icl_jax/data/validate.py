@@ -19,7 +19,9 @@ VALUES = {
 class BankFacts(Protocol):
     """What a task needs to know about a bank."""
 
+    name: str
     num_classes: int
+    item_kind: str
 
 
 def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> None:
@@ -33,6 +35,7 @@ def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> 
         value = getattr(task, name)
         if value not in allowed:
             raise ValueError(f"unknown task.{name} {value!r}{suggest(value, allowed)}")
+    _check_bank(task, bank, h)
     _check_split(task, bank.num_classes, h)
     sizes = _pool_sizes(task, bank.num_classes, h)
     pools = _used_pools(task, h)
@@ -41,6 +44,16 @@ def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> 
             raise ValueError(f"{use} needs {pool} classes, and there are none; set task.num_{pool}")
     _check_core(task, h, {pool: sizes[pool] for pool in _core_pools(task, h)})
     _check_labels(task, bank.num_classes, h)
+
+
+def _check_bank(task: TaskSpec, bank: BankFacts, h: dict) -> None:
+    if h["p_fresh"] > 0 and not task.fresh:
+        raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and bank 'gaussian')")
+    if (task.fresh or task.core_classes == "fresh") and bank.name != "gaussian":
+        raise ValueError(f"fresh classes need bank 'gaussian', the bank is {bank.name!r}; unset task.fresh")
+    if (task.random_rare or task.pixel_noise) and bank.item_kind != "image":
+        what = "random_rare" if task.random_rare else "pixel_noise"
+        raise ValueError(f"task.{what} needs a bank of images, bank {bank.name!r} has {bank.item_kind}s; unset it")
 
 
 def _check_split(task: TaskSpec, num_classes: int, h: dict) -> None:
@@ -127,8 +140,6 @@ def _check_core(task: TaskSpec, h: dict, sizes: dict[str, int]) -> None:
                 f"{ways} distinct ways cannot be drawn from {size} {pool} classes; "
                 "lower ways, take more classes, or set task.distinct_ways=False"
             )
-    if h["p_fresh"] > 0 and not task.fresh:
-        raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and a bank that can make fresh classes)")
 
 
 def _check_labels(task: TaskSpec, num_classes: int, h: dict) -> None:

@@ -68,8 +68,9 @@ def check(record: tuple[str, ...], patches: tuple[Patch, ...], sites: tuple[str,
     """Raises ValueError for a site that this model lacks, an unknown mode or too many axes."""
     for name in (*record, *(p.site for p in patches)):
         if name not in sites:
-            hint = suggest(name, sites).split("; known")[0]
-            raise ValueError(f"no site {name!r} in this model{hint}; its sites: {', '.join(sites)}")
+            close = suggest(name, sites)
+            hint = close if "did you mean" in close else ""
+            raise ValueError(f"no site {name!r} among this model's: {', '.join(sites)}{hint}")
     for p in patches:
         if p.mode not in MODES:
             raise ValueError(f"unknown mode {p.mode!r} of a patch at {p.site!r}; use 'replace' or 'add'")

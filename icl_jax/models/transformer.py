@@ -36,7 +36,8 @@ def _attend_last(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     num_heads, head = q.shape[2:]
     same_head = jnp.repeat(jnp.eye(num_heads), head, axis=0)
     rows = lambda t: t.reshape(*t.shape[:2], -1)
-    scores = (rows(k) * rows(q)).astype(jnp.float32) @ (same_head * head**-0.5)
+    pairs = rows(k).astype(jnp.float32) * rows(q).astype(jnp.float32)
+    scores = pairs @ (same_head * head**-0.5)
     probs = jax.nn.softmax(scores, axis=1)
     mixed = ((probs @ same_head.T).astype(v.dtype) * rows(v)).sum(1)
     return mixed.reshape(-1, num_heads, 1, head)

@@ -1,0 +1,323 @@
+"""Laws of the models: causality, layout, counts, equal paths, clear errors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from icl_jax.models import embed, resnet, taps
+from icl_jax.models.build import ItemShape, build, num_params, validate_model
+from icl_jax.spec import ModelSpec
+
+B, N_CONTEXT, VOCAB = 3, 3, 6
+VECTORS = ItemShape("vector", (5,))
+SMALL = ModelSpec(width=16, num_heads=2, encoder="linear", positions="learned")
+PAPER = ModelSpec(num_layers=12, encoder="resnet")
+
+CASES = {
+    "sinusoidal": {"positions": "sinusoidal"},
+    "learned": {},
+    "rotary": {"positions": "rotary", "mlp_ratio": 0},
+    "onehot": {"positions": "onehot", "norm": "none", "mlp_ratio": 0, "readout": "mlp", "num_position_slots": 8},
+    "none": {"positions": "none", "tied": True},
+    "lstm": {"core": "lstm"},
+    "gru": {"core": "gru"},
+    "rnn": {"core": "rnn"},
+    "mixed": {"labels": "concatenated"},
+    "concatenated": {"labels": "concatenated", "concat_mix": False},
+    "lstm concatenated": {"core": "lstm", "labels": "concatenated", "concat_mix": False},
+}
+
+
+def make(task_token=False, **changes):
+    return build(dataclasses.replace(SMALL, **changes), VECTORS, VOCAB, N_CONTEXT, task_token)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    key_items, key_labels = jax.random.split(jax.random.key(1))
+    items = jax.random.normal(key_items, (B, N_CONTEXT + 1, 5))
+    return items, jax.random.randint(key_labels, (B, N_CONTEXT + 1), 0, VOCAB), jnp.zeros(B, jnp.int32)
+
+
+def logits_of(model, variables, batch, **kwargs):
+    return jax.jit(lambda v, *b: model.apply(v, *b, **kwargs)[0].logits)(variables, *batch)
+
+
+def close(a, b, tolerance=2e-6):
+    np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers_read_no_later_token_and_every_earlier_one(name, batch):
+    model = make(**CASES[name])
+    variables = model.init(jax.random.key(0))
+    site = model.sites[-1]  # residual stream or recurrent state
+    place = embed.layout(model.spec, N_CONTEXT, False)
+
+    def outputs(value):
+        patch = taps.Patch("embed", "add", True, value)
+        output, _ = model.apply(variables, *batch, record=(site,), patches=(patch,))
+        direction = jnp.linspace(0.5, 1.5, place.core)  # a plain sum over features would be nearly constant
+        return jnp.einsum("bnd,d->n", output.taps[site][-1], direction)
+
+    jacobian = jax.jit(jax.jacrev(outputs))(jnp.zeros((B, place.num_tokens, place.core)))
+    reached = np.abs(jacobian).sum((1, 3)) > 0
+    np.testing.assert_array_equal(reached, np.tril(np.ones_like(reached)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_query_label_is_never_read_and_the_others_are(name, batch):
+    items, labels, task = batch
+    model = make(**CASES[name])
+    variables = model.init(jax.random.key(0))
+    run = jax.jit(lambda labels: model.apply(variables, items, labels, task)[0].logits)
+    clean = run(labels)
+    np.testing.assert_array_equal(clean, run(labels.at[:, -1].set(10**6)))
+    for i in range(N_CONTEXT):
+        changed = run(labels.at[:, i].set((labels[:, i] + 1) % VOCAB))
+        assert np.abs(changed - clean).max() > 1e-7
+
+
+@pytest.mark.parametrize("name", ["learned", "rotary", "onehot", "lstm", "mixed"])
+def test_the_query_row_alone_equals_the_full_path(name, batch):
+    model = make(**CASES[name])
+    variables = model.init(jax.random.key(2))
+    alone = logits_of(model, variables, batch)
+    full, _ = model.apply(variables, *batch, record=("embed",))
+    assert alone.shape == (B, VOCAB) and alone.dtype == jnp.float32
+    close(alone, full.logits)
+    if model.spec.labels == "interleaved":
+        close(alone, logits_of(model, variables, batch, positions="items")[:, -1])
+
+
+def test_item_positions_are_those_of_the_items(batch):
+    items, labels, task = batch
+    model = make(task_token=True)
+    variables = model.init(jax.random.key(3))
+    clean = logits_of(model, variables, batch, positions="items")
+    changed = logits_of(model, variables, (items.at[:, 1].add(1.0), labels, task), positions="items")
+    assert clean.shape == (B, N_CONTEXT + 1, VOCAB)
+    np.testing.assert_array_equal(np.abs(changed - clean).max((0, 2)) > 0, [False, True, True, True])
+
+
+@pytest.mark.parametrize("labels", ["interleaved", "concatenated"])
+def test_the_task_token_comes_first_and_is_read(labels, batch):
+    model = make(task_token=True, labels=labels)
+    variables = model.init(jax.random.key(4))
+    output, _ = model.apply(variables, *batch, record=("embed",))
+    params = dict(variables["params"], embedder=dict(variables["params"]["embedder"]))
+    positions = params["embedder"].pop("positions")
+    bare = make(labels=labels, positions="none")
+    plain, _ = bare.apply({"params": params, "stats": {}}, *batch, record=("embed",))
+    assert output.taps["embed"].shape[1] == plain.taps["embed"].shape[1] + 1
+    close(output.taps["embed"][:, 1:] - positions[None, 1:], plain.taps["embed"])
+    other = model.apply(variables, *batch[:2], batch[2] + 1)[0].logits
+    assert np.abs(other - output.logits).max() > 1e-6
+
+
+@pytest.mark.parametrize("core", ["transformer", "gru"])
+def test_scanned_layers_equal_unrolled_ones(core, batch, monkeypatch):
+    model = make(core=core)
+    variables = model.init(jax.random.key(5))
+    site = model.sites[-1]
+    patch = taps.Patch(site, "add", True, jax.random.normal(jax.random.key(6), (2, 1, 7, 16)))
+    run = lambda patches: jax.jit(lambda v: model.apply(v, *batch, record=(site,), patches=patches)[0])(variables)
+    loss = lambda p: jnp.square(model.apply({**variables, "params": p}, *batch)[0].logits).mean()
+    results = []
+    for most_unrolled in (4, 0):
+        monkeypatch.setattr(taps, "UNROLLED_LAYERS", most_unrolled)
+        results.append((run(()), run((patch,)), jax.jit(jax.grad(loss))(variables["params"])))
+    jax.tree.map(lambda a, b: close(a, b, 1e-5), *results)
+
+
+def test_a_member_of_a_population_equals_a_lone_model(batch):
+    model = make(labels="concatenated")
+    keys = jax.random.split(jax.random.key(7), 3)
+    population = jax.jit(jax.vmap(model.init))(keys)
+    together = jax.jit(jax.vmap(lambda v: model.apply(v, *batch)[0].logits))(population)
+    alone = model.init(keys[1])
+    jax.tree.map(lambda a, b: close(a[1], b), population, alone)
+    close(together[1], logits_of(model, alone, batch))
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("core", "layers", "count"),
+    [
+        ("transformer", 12, 831_479),
+        ("transformer", 2, 331_639),
+        ("lstm", 12, 627_831),
+        ("lstm", 2, 297_591),
+        ("rnn", 12, 331_383),
+        ("rnn", 2, 248_183),
+        ("gru", 2, 22_176 + 1_623 * 64 + 65 * 1_623 + 2 * (128 * 192 + 192)),
+    ],
+)
+def test_parameter_counts_are_those_of_the_paper(core, layers, count):
+    spec = dataclasses.replace(PAPER, core=core, num_layers=layers)
+    params = shapes(build(spec, ItemShape("image", (105, 105, 1)), 1_623, 8, False))["params"]
+    assert num_params(params) == count
+    assert num_params(params["encoder"]) == 22_176
+
+
+def shapes(model):
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
+def test_initial_values_have_the_released_spread():
+    params = build(ModelSpec(), ItemShape("image", (14, 14, 1)), 500, 8, False).init(jax.random.key(8))["params"]
+    core = params["core"]["layers"]
+    close(core["attention"]["qkv"]["kernel"].std() * 64**0.5, 1.0, 0.03)
+    close(core["mlp"]["out"]["kernel"].std() * 256**0.5, 1.0, 0.03)
+    close(params["embedder"]["table"].std() / 0.02, 0.88, 0.03)
+    assert np.abs(core["attention"]["qkv"]["kernel"][0] - core["attention"]["qkv"]["kernel"][1]).max() > 0.1
+    assert not core["attention"]["qkv"]["bias"].any() and (core["norm_mlp"]["scale"] == 1).all()
+
+
+def test_modules_names_every_leaf():
+    model = make(labels="concatenated", readout="mlp")
+    params = shapes(model)["params"]
+    modules = model.modules(params)
+    assert jax.tree.structure(modules) == jax.tree.structure(params)
+    assert modules["core"]["layers"]["attention"]["qkv"] == {"kernel": "attention", "bias": "other"}
+    assert modules["core"]["layers"]["mlp"]["hidden"]["kernel"] == "mlp"
+    assert modules["core"]["norm"] == {"scale": "other", "bias": "other"}
+    assert modules["encoder"]["out"]["kernel"] == "encoder"
+    assert modules["embedder"]["table"] == modules["embedder"]["positions"] == "embeddings"
+    assert modules["readout"]["hidden_0"]["kernel"] == "mlp"
+    lstm = make(core="lstm")
+    assert lstm.modules(shapes(lstm)["params"])["core"]["layers"]["gates"]["kernel"] == "attention"
+
+
+def test_equal_facts_make_equal_models():
+    assert make() == make() and hash(make()) == hash(make())
+    assert make() != make(width=32)
+
+
+@pytest.mark.parametrize("name", ["learned", "lstm"])
+def test_bfloat16_stays_close_with_float32_parameters(name, batch):
+    model, half = make(**CASES[name]), make(**CASES[name], dtype="bfloat16")
+    variables = half.init(jax.random.key(9))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    exact, rounded = (logits_of(m, variables, batch) for m in (model, half))
+    assert rounded.dtype == jnp.float32
+    assert 0 < np.abs(exact - rounded).max() < 0.03 * np.abs(exact).max()
+    assert "bf16" in str(jax.make_jaxpr(lambda v: half.apply(v, *batch)[0].logits)(variables))
+
+
+def test_onehot_positions_shift_at_random_and_together(batch):
+    model = make(**CASES["onehot"])
+    variables = model.init(jax.random.key(10))
+    shifts = set()
+    for seed in range(12):
+        output, _ = model.apply(variables, *batch, key=jax.random.key(seed), record=("embed",))
+        slots = np.asarray(output.taps["embed"][..., -8:])
+        index = slots.argmax(-1)
+        np.testing.assert_array_equal(slots.sum(-1), 1)
+        np.testing.assert_array_equal(index, index[:, :1] + np.arange(7))
+        shifts |= set(index[:, 0].tolist())
+    assert shifts == {0, 1}  # 8 slots for 7 tokens
+    output, _ = model.apply(variables, *batch, record=("embed",))
+    assert (output.taps["embed"][:, 0, -8] == 1).all()
+
+
+def test_tied_logits_are_products_with_the_label_table(batch):
+    model = make(tied=True, norm="none")
+    variables = model.init(jax.random.key(11))
+    output, _ = model.apply(variables, *batch, record=("resid",))
+    table = variables["params"]["embedder"]["table"]
+    close(output.logits, output.taps["resid"][-1, :, -1] @ table.T)
+    assert "readout" not in variables["params"] or not jax.tree.leaves(variables["params"]["readout"])
+
+
+def test_rotary_products_depend_on_distance_only():
+    q, k = jax.random.normal(jax.random.key(12), (2, 1, 1, 1, 8))
+    product = lambda i, j: float((embed.rotate(q, first=i) * embed.rotate(k, first=j)).sum())
+    assert product(5, 3) == pytest.approx(product(12, 10), abs=1e-5)
+    assert abs(product(5, 3) - product(5, 1)) > 1e-3
+
+
+def test_sinusoids_are_sines_then_cosines():
+    table = embed.sinusoid(17, 64, 30.0)
+    assert table[3, 5] == pytest.approx(np.sin(3 * 30 ** (-10 / 64)), abs=1e-6)
+    assert table[3, 37] == pytest.approx(np.cos(3 * 30 ** (-10 / 64)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("length", "size", "stride"), [(14, 7, 2), (13, 3, 2), (7, 3, 1), (6, 1, 2)])
+def test_convolution_and_pooling_equal_those_of_xla(length, size, stride):
+    key_x, key_kernel = jax.random.split(jax.random.key(13))
+    x = jax.random.normal(key_x, (2, length, length, 3))
+    kernel = jax.random.normal(key_kernel, (size, size, 3, 4))
+    names = ("NHWC", "HWIO", "NHWC")
+    with jax.default_matmul_precision("highest"):
+        want = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=names)
+        close(resnet.conv(x, kernel, stride), want, 1e-4)
+    window, strides = (1, size, size, 1), (1, stride, stride, 1)
+    want = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, "SAME")
+    np.testing.assert_array_equal(resnet.max_pool(x, size, stride), want)
+
+
+def test_batch_moments_averaged_over_devices_are_those_of_the_whole_batch():
+    definition, params, stats = nnx.split(resnet.BatchNorm(4), nnx.Param, resnet.BatchStat)
+    x = 3 + 2 * jax.random.normal(jax.random.key(14), (8, 5, 5, 4))
+
+    def norm(x, mean):
+        module = nnx.merge(definition, params, jax.tree.map(lambda leaf: leaf, stats))
+        return module(x, True, mean), nnx.to_pure_dict(nnx.state(module, resnet.BatchStat))
+
+    mean = lambda tree: jax.lax.pmean(tree, "shards")
+    split, new = jax.vmap(lambda x: norm(x, mean), axis_name="shards")(x.reshape(2, 4, 5, 5, 4))
+    whole, expected = norm(x, None)
+    close(split.reshape(x.shape), whole, 1e-5)
+    jax.tree.map(lambda a, b: close(a[0], b, 1e-5), new, expected)
+    close(expected["mean_average"], x.mean((0, 1, 2)), 1e-5)  # bias corrected: exact after one update
+    alone, _ = norm(x[:4], None)
+    assert np.abs(alone - whole[:4]).max() > 1e-2
+
+
+def test_flattened_resnet_features_have_the_width():
+    spec = dataclasses.replace(PAPER, num_layers=1, encoder_flatten=True)
+    model = build(spec, ItemShape("image", (105, 105, 1)), 10, 1, False)
+    kernel = shapes(model)["params"]["encoder"]["group_3_block_1"]["conv_2"]["kernel"]
+    assert kernel.shape == (1, 1, 1, 4)  # 4 x 4 positions x 4 channels
+
+
+IMAGES, SYMBOLS = ItemShape("image", (28, 28, 1)), ItemShape("symbol", (), 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "items", "message"),
+    [
+        ({"core": "transfomer"}, VECTORS, "did you mean 'transformer'"),
+        ({"encoder": "resnett"}, IMAGES, "did you mean 'resnet'"),
+        ({"positions": "rotery"}, VECTORS, "did you mean 'rotary'"),
+        ({"num_heads": 3}, VECTORS, "num_heads 3 does not divide the core width 16"),
+        ({"num_heads": 16, "positions": "rotary"}, VECTORS, "even head size"),
+        ({"core": "lstm", "positions": "rotary"}, VECTORS, "rotary positions need a transformer"),
+        ({"positions": "onehot", "num_position_slots": 5}, VECTORS, "num_position_slots 5 < 7 tokens"),
+        ({"positions": "onehot", "num_position_slots": 16}, VECTORS, "raise the width"),
+        ({"positions": "onehot", "tied": True}, VECTORS, "model.tied"),
+        ({"encoder": "mlp"}, SYMBOLS, "use 'embedding'"),
+        ({"encoder": "embedding"}, IMAGES, "cannot read items of kind 'image'"),
+        ({"encoder": "resnet"}, VECTORS, "cannot read items of kind 'vector'"),
+        ({"encoder": "identity"}, VECTORS, "use 'linear'"),
+        ({"encoder": "resnet", "encoder_flatten": True, "width": 60}, ItemShape("image", (105, 105, 1)), "multiple"),
+        ({"num_layers": 0}, VECTORS, "num_layers 0: must be at least 1"),
+    ],
+)
+def test_errors_name_the_value_and_the_way_out(changes, items, message):
+    with pytest.raises(ValueError, match=message):
+        build(dataclasses.replace(SMALL, **changes), items, VOCAB, N_CONTEXT, False)
+
+
+def test_losses_and_logits_at_items_need_interleaved_labels(batch):
+    spec = dataclasses.replace(SMALL, labels="concatenated")
+    with pytest.raises(ValueError, match="'all' needs"):
+        validate_model(spec, VECTORS, N_CONTEXT, "all", False)
+    model = make(labels="concatenated")
+    with pytest.raises(ValueError, match="holds its own label"):
+        model.apply(model.init(jax.random.key(0)), *batch, positions="items")
