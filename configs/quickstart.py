@@ -29,11 +29,13 @@ def get_config():
 
     config.train.batch_size = 32
     config.train.num_steps = 4000
+    config.train.schedule = "cosine"
 
     config.hypers.p_bursty = (0.0, 0.5, 0.9, 1.0)
     config.hypers.num_classes = 256
     config.hypers.learning_rate = 3e-3
     config.hypers.warmup_steps = 200
+    config.hypers.final_lr_fraction = 0.05
     config.seeds.init = (0, 1)
     config.seeds.data = (0, 1)
 

@@ -59,7 +59,8 @@ def prepare_experiment(config: ConfigDict) -> Experiment:
     _check_recorded_holdout(bank, spec.task.num_holdout)
     items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
     for member in members:
-        validate_task(spec.task, bank, {n: hy.largest(v) for n, v in member.hypers.items()})
+        for extreme in (hy.largest, hy.smallest):  # of schedules
+            validate_task(spec.task, bank, {n: extreme(v) for n, v in member.hypers.items()})
     vocab = make_vocab(spec.task, bank.num_classes, len(bank.group_names))
     validate_suites(suites, spec.task, bank, _fewest_classes(members))
     validate_model(spec.model, items, spec.task.context_len, spec.task.loss, spec.task.task_token)

@@ -68,6 +68,11 @@ def largest(entry: Entry) -> float:
     return entry if _is_number(entry) else max(v for _, v in entry)
 
 
+def smallest(entry: Entry) -> float:
+    """Returns the smallest value an entry takes."""
+    return entry if _is_number(entry) else min(v for _, v in entry)
+
+
 def last(entry: Entry) -> float:
     """Returns the value an entry ends at."""
     return entry if _is_number(entry) else entry[-1][1]

@@ -16,15 +16,15 @@ SITES = ("attn_scores", "attn_probs", "head_out", "attn_out", "mlp_out", "resid"
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
-    """Returns each head's mixture of values, (B, H, Q, Dh); the Q queries are the last of the N tokens.
+    """Returns each head's mixture of values, (B, H, Q, Dh).
 
-    q: (B, Q, H, Dh); k, v: (B, N, H, Dh). Scores and softmax are in float32.
+    q: (B, Q, H, Dh), all tokens or the last alone (then nothing is tapped); k, v: (B, N, H, Dh). Scores and softmax are in float32.
     """
     num_queries, num_tokens = q.shape[1], k.shape[1]
-    if num_queries == 1:
+    if num_queries < num_tokens:
         return _attend_last(q, k, v)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None, None, num_tokens - num_queries :]
+    causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None, None]
     scores = jnp.where(causal, scores * q.shape[-1] ** -0.5, -jnp.inf)
     probs = jax.nn.softmax(tap("attn_scores", scores, allowed=causal), axis=-1)
     probs = tap("attn_probs", probs, allowed=causal).astype(v.dtype)
