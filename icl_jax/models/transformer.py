@@ -18,7 +18,8 @@ SITES = ("attn_scores", "attn_probs", "head_out", "attn_out", "mlp_out", "resid"
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
     """Returns each head's mixture of values, (B, H, Q, Dh).
 
-    q: (B, Q, H, Dh), all tokens or the last alone (then nothing is tapped); k, v: (B, N, H, Dh). Scores and softmax are in float32.
+    q: (B, Q, H, Dh), all tokens or the last alone (then nothing is tapped); k, v: (B, N, H, Dh).
+    Scores and softmax are in float32.
     """
     num_queries, num_tokens = q.shape[1], k.shape[1]
     if num_queries < num_tokens:
