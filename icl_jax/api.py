@@ -3,24 +3,28 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Iterable
 
 import jax
+import numpy as np
 import pyarrow as pa
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
-from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
-from icl_jax.initial import initial_state
+from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_names
+from icl_jax.files import write_text
+from icl_jax.initial import Origin, read_origin
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.train import loop
 from icl_jax.train.checkpoint import Checkpoints, keep_policy
 from icl_jax.train.display import Progress
-from icl_jax.train.parallel import barrier, primary
+from icl_jax.train.parallel import agree, barrier, primary
+from icl_jax.train.population import Population, abstract_state
 from icl_jax.train.store import MetricsWriter, TensorBoardWriter, read_metrics, to_table
 
 
@@ -78,21 +82,36 @@ def _headline(run: Run) -> dict:
     }
 
 
-def train(config: ConfigDict, out: str | pathlib.Path | None = None, *, progress: bool = True) -> Run:
+def train(
+    config: ConfigDict,
+    out: str | pathlib.Path | None = None,
+    *,
+    progress: bool = True,
+    evals: tuple = (),
+    patches: tuple = (),
+) -> Run:
     """Trains the population of a config, or resumes it, and returns the run.
 
     out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
-    run is continued; one that holds another is refused. Raises ValueError for a config that cannot
-    run, before anything is compiled or written. SIGTERM and Ctrl-C save within a chunk and return.
+    run is continued; one that holds another is refused. evals: more evals beside the config's suites
+    (`icl_jax.train.population.EvalLike`); patches: interventions during training and evaluation
+    (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
+
+    Raises ValueError for a config that cannot run, before anything is compiled or written. SIGTERM and
+    Ctrl-C save within a chunk and return: `Run.step` then falls short of config.train.num_steps.
     """
     enable_compilation_cache()
-    experiment = prepare_experiment(config)
+    start = read_origin(config)
+    origin = _origin_id(start, patches)
+    experiment = prepare_experiment(config, evals, origin)
     directory = pathlib.Path(out or experiment.config.out or f"runs/{experiment.config.name}")
-    initial = initial_state(experiment)
-    if primary():
-        rundir.claim(directory, experiment)
-    barrier("claimed")
-    _train_into(directory, experiment, initial, progress and primary())
+    started = Checkpoints(directory / "checkpoints").steps()
+    experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, started))
+    population = experiment.population(patches)
+    if start is not None:
+        start.apply(abstract_state(population))  # refuses what does not fit before anything is written
+    agree(lambda: rundir.claim(directory, experiment, origin))
+    _train_into(directory, experiment, population, start, progress and primary())
     barrier("trained")
     run = load_run(directory)
     if primary() and experiment.config.runtime.figures:
@@ -100,7 +119,17 @@ def train(config: ConfigDict, out: str | pathlib.Path | None = None, *, progress
     return run
 
 
-def _train_into(directory: pathlib.Path, experiment: Experiment, initial, progress: bool) -> loop.Outcome:
+def _origin_id(start: Origin | None, patches: tuple) -> str:
+    """Identity of what a run takes from outside its config: another run's checkpoint, interventions."""
+    texts = [f"{start.identity} {start.step}"] if start else []
+    for leaf in jax.tree.leaves(patches):
+        texts.append(hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest())
+    return " ".join([*texts, str(jax.tree.structure(patches)) if patches else ""]).strip()
+
+
+def _train_into(
+    directory: pathlib.Path, experiment: Experiment, population: Population, start: Origin | None, progress: bool
+) -> loop.Outcome:
     config = experiment.config
     plan = loop.Plan(
         config.train.num_steps,
@@ -120,13 +149,13 @@ def _train_into(directory: pathlib.Path, experiment: Experiment, initial, progre
         bar,
     ):
         return loop.train_population(
-            experiment.population(),
+            population,
             plan,
             experiment.members,
             MetricsWriter(directory / "metrics"),
             checkpoints,
             bar,
-            initial=initial,
+            initial=start.apply if start else None,
             meta={"identity": experiment.identity},
             on_rows=log,
         )
@@ -150,14 +179,32 @@ def load_run(directory: str | pathlib.Path) -> Run:
     directory = pathlib.Path(directory)
     fields = rundir.read(directory)
     config = rundir.config_from_json(fields["config"])
+    if config.bank.data_dir and not pathlib.Path(config.bank.data_dir).is_dir():
+        config.bank.data_dir = ""  # made on another machine: look where this one keeps its data
     return Run(directory, config, cfg.members_of(config))
+
+
+def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
+    """Returns the experiment of a run (or of its config with other evals).
+
+    Raises ValueError when its bank is not what the run was trained on.
+    """
+    fields = rundir.read(run.directory)
+    experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""))
+    if experiment.identity != fields["identity"]:
+        found, here = fields["bank"], experiment.bank
+        raise ValueError(
+            f"{run.directory} was trained on bank {found['name']} {found['digest']}, and here that bank is "
+            f"{here.digest}: make the same one available (bank.data_dir, bank.path), or use the version that made it"
+        )
+    return experiment
 
 
 def write_report(run: Run) -> list[pathlib.Path]:
     """Writes learning.png, learning.svg and summary.md into the run's directory; returns their paths."""
     title = f"{run.config.name}: {run.config.bank.name}"
     paths = learning_figure(run.table, run.directory / "learning", title=title, **_headline(run))
-    rundir.write_atomic(run.directory / "summary.md", run.summary() + "\n")
+    write_text(run.directory / "summary.md", run.summary() + "\n")
     return [*paths, run.directory / "summary.md"]
 
 
@@ -171,10 +218,10 @@ def evaluate(
     """
     enable_compilation_cache()
     config = run.config.copy_and_resolve_references()
-    config.evals.suites = tuple(suites or config.evals.suites)
-    config.evals.icl = config.evals.iwl = config.evals.suites[0]
+    config.evals.suites = tuple(suites or suite_names(config))
+    config.evals.icl = config.evals.iwl = suite_names(config)[0]
     config.evals.num_sequences = num_sequences or config.evals.num_sequences
-    experiment = prepare_experiment(config)
+    experiment = experiment_of(run, config)
     population = experiment.population()
     layout = experiment.program.layout
     state, fixed = population.start(population.inputs)

@@ -26,18 +26,25 @@ from icl_jax.names import suggest
 from icl_jax.report.suites import suite_table
 from icl_jax.train.leaves import CheckpointError
 
+STOPPED = 75  # exit code of a run that a signal ended before its last step ("try again later", sysexits.h)
+
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
 flags.DEFINE_list("suites", [], "eval: names of eval suites (default: those of the run).")
 flags.DEFINE_integer("step", -1, "eval, data embed: step of the checkpoint (-1: the newest).")
 flags.DEFINE_integer("num_sequences", 0, "eval, data show: how many sequences (0: the default).")
 flags.DEFINE_integer("member", 0, "data show, data embed: which member of the population.")
+flags.DEFINE_integer("image_size", 0, "import: pixels a side (0: as the file says, else 105).")
 flags.DEFINE_string("to", "", "Where to write: a file (data show, data embed) or a directory (import).")
 flags.DEFINE_string("data_dir", "", "data prepare: the TFDS directory.")
 
 
 def _train(args: list[str]) -> None:
     run = api.train(_config())
+    steps = run.config.train.num_steps
+    if run.step < steps:
+        print(f"stopped at step {run.step:,} of {steps:,}; the same command goes on from there")
+        sys.exit(STOPPED)
     print(run.summary())
     for path in run.figures:
         print(path)
@@ -92,7 +99,7 @@ def _import_chan2022(args: list[str]) -> None:
     path = _one(args, "icl import chan2022 FILE --to=DIR")
     if not FLAGS.to:
         raise ValueError("icl import chan2022: name the directory of the new run with --to=DIR")
-    run = transfer.import_chan2022(path, FLAGS.to)
+    run = transfer.import_chan2022(path, FLAGS.to, image_size=FLAGS.image_size)
     model = f"{run.config.model.num_layers}-layer {run.config.model.core}"
     print(f"{run.directory}: {model}; evaluate it with: icl eval {run.directory}")
 
@@ -142,7 +149,7 @@ def _check_fields(argv: list[str]) -> None:
     files = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))]
     files += [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
     fields = [a.lstrip("-").split("=")[0].removeprefix("config.") for a in argv if a.lstrip("-").startswith("config.")]
-    if files and fields:
+    if files:
         config = cfg.load_config(files[-1].split(":")[0])
         for field in fields:
             cfg.check_field(config, field)

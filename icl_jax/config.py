@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import pathlib
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
@@ -24,6 +25,13 @@ SCHEMA = 1  # version of the identity below: raise it when the same fields come 
 ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
+class Settings(ConfigDict):
+    """A section in which every field is a tuple, so that --config.hypers.NAME=A,B works whatever a file set."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, tuple(value) if isinstance(value, tuple | list) else (value,))
+
+
 def default_config() -> ConfigDict:
     """Returns the config every file starts from; unknown fields are refused."""
     config = ConfigDict()
@@ -31,8 +39,8 @@ def default_config() -> ConfigDict:
     config.out = ""  # directory of the run ("": runs/<name>)
     for room, cls in ROOMS.items():
         config[room] = ConfigDict(dataclasses.asdict(cls()))
-    config.hypers = ConfigDict({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
-    config.seeds = ConfigDict({n: (0,) for n in SEEDS}, type_safe=False)
+    config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
+    config.seeds = Settings({n: (0,) for n in SEEDS}, type_safe=False)
     config.evals = ConfigDict(
         {
             "suites": ("fewshot_holdout", "no_support_zipfian"),  # named suites
@@ -79,7 +87,10 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} does not define get_config()")
-    return module.get_config()
+    try:
+        return module.get_config()
+    except (AttributeError, KeyError, TypeError) as error:  # how ml_collections refuses a field or a type
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_variant(config_file: str, other: str) -> ConfigDict:
@@ -148,6 +159,27 @@ def _seed_rows(seeds: ConfigDict) -> list[dict[str, int]]:
     return [{n: c[r % len(c)] for n, c in columns.items()} for r in range(rows)]
 
 
+def check_read(spec: RunSpec, members: list[Member], optimiser_reads: Iterable[str]) -> None:
+    """Raises ValueError for a hyper that is set, or varied, though nothing in this spec reads it."""
+    task, train = spec.task, spec.train
+    readers = {
+        "p_bursty": (task.kind == "bursty", "task.kind 'bursty'"),
+        "p_bursty_zipfian": (task.kind in ("bursty", "fewshot"), "task.kind 'bursty' or 'fewshot'"),
+        "p_bursty_common": (task.kind in ("bursty", "fewshot"), "task.kind 'bursty' or 'fewshot'"),
+        "p_fewshot": (task.kind == "mixed", "task.kind 'mixed'"),
+        "p_group_task": (task.task_token, "task.task_token True"),
+        "noise_scale": (spec.bank.name != "symbols", "a bank with noise (not symbols)"),
+        "interim_weight": (task.loss == "interim", "task.loss 'interim'"),
+        "clip_norm": (train.clip, "train.clip True"),
+        "final_lr_fraction": (train.schedule in ("cosine", "linear"), "train.schedule 'cosine' or 'linear'"),
+    }
+    readers |= {n: (n in optimiser_reads, "another train.optimiser, such as 'adam'") for n in ("b1", "b2", "eps")}
+    for name, (is_read, by) in readers.items():
+        values = {m.hypers[name] for m in members}
+        if not is_read and values != {float(HYPERS[name].default)}:
+            raise ValueError(f"hypers.{name} = {sorted(map(str, values))} is read by nothing here: it needs {by}")
+
+
 def varied(members: list[Member]) -> list[str]:
     """Returns the names of hypers that differ between members."""
     return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1]
@@ -156,7 +188,7 @@ def varied(members: list[Member]) -> list[str]:
 def run_spec(config: ConfigDict, members: list[Member], suites) -> RunSpec:
     """Returns the static spec, with maxima and program switches raised to what the members need."""
     rooms = {room: _build(cls, config[room], room) for room, cls in ROOMS.items()}
-    rooms["task"] = _fit_task(rooms["task"], members)
+    rooms["task"] = _fit_task(rooms["task"], rooms["bank"], members)
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
     return RunSpec(evals=evals, **rooms)
 
@@ -169,19 +201,21 @@ def _build(cls, section: ConfigDict, room: str):
     return cls(**section.to_dict())
 
 
-def _fit_task(task: TaskSpec, members: list[Member]) -> TaskSpec:
+def _fit_task(task: TaskSpec, bank: BankSpec, members: list[Member]) -> TaskSpec:
+    own_noise = bank.name == "gaussian"  # part of its items, whatever the task
     most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
     return dataclasses.replace(
         task,
         max_ways=max(task.max_ways, int(most["ways"])),
         max_multiplicity=max(task.max_multiplicity, int(most["multiplicity"])),
         fresh=task.fresh or most["p_fresh"] > 0,
-        pixel_noise=task.pixel_noise or most["noise_scale"] > 0,
+        pixel_noise=task.pixel_noise or (most["noise_scale"] > 0 and not own_noise),
     )
 
 
-def chunk_steps(config: ConfigDict) -> int:
-    """Returns the steps of one chunk: it divides run length, evaluation and checkpoint interval."""
+def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
+    """Returns the steps of one chunk: it divides run length and intervals, and the steps in `started`
+    (those of checkpoints from which the run may go on)."""
     total, every, save = config.train.num_steps, config.evals.every, config.checkpoint.every
     for name, value in (("train.num_steps", total), ("evals.every", every), ("checkpoint.every", save)):
         if value < 1:
@@ -189,24 +223,57 @@ def chunk_steps(config: ConfigDict) -> int:
     if total % every:
         fits = max(every, round(total / every) * every)
         raise ValueError(f"train.num_steps {total} is not a multiple of evals.every {every}; use {fits} steps")
-    common = math.gcd(total, every, save)
+    if (common := math.gcd(total, every, save)) < min(10, every, save):
+        fits = max(every, round(save / every) * every)
+        raise ValueError(
+            f"checkpoint.every {save} and evals.every {every} have no larger common divisor than {common}, the most "
+            f"steps between two looks from the host; use checkpoint.every {fits}"
+        )
+    _check_kept(config.checkpoint)
+    common = math.gcd(common, *started)
     limit = max(1, config.runtime.chunk_steps)
     return max(d for d in range(1, common + 1) if common % d == 0 and d <= limit)
 
 
-def identity(config: ConfigDict, bank_digest: str) -> str:
-    """Returns the run's identity: a hash of what decides its training, and nothing else.
+def _check_kept(checkpoint: ConfigDict) -> None:
+    """Steps to keep for good must be steps at which a checkpoint is made."""
+    for step in (*checkpoint.keep_steps, checkpoint.keep_every):
+        if step % checkpoint.every:
+            fits = max(1, round(step / checkpoint.every)) * checkpoint.every
+            raise ValueError(
+                f"checkpoint: step {step} is to be kept, but checkpoints are made every {checkpoint.every} steps; "
+                f"keep {fits}, or make them more often"
+            )
+    if checkpoint.keep_last < 1:
+        raise ValueError(f"checkpoint.keep_last {checkpoint.keep_last}: the newest must be kept; use 1 or more")
 
-    Run length (unless the schedule reads it), evals, checkpoints and paths stay outside, so a longer
-    run or another eval continues what is there. Bank names must be concrete before.
+
+def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = "") -> str:
+    """Returns the identity of one run (DESIGN, contract 6): a hash of what decides its training.
+
+    Only what differs from the defaults counts, so that a field added later changes no identity. Outside
+    stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths. Bank
+    names must be concrete. origin: identity of what init_from and interventions bring in.
     """
-    fields = {room: config[room].to_dict() for room in ROOMS}
+    fields = {room: _changed(config[room].to_dict(), dataclasses.asdict(cls())) for room, cls in ROOMS.items()}
     for path in ("data_dir", "path"):
-        fields["bank"].pop(path)
+        fields["bank"].pop(path, None)
     if config.train.schedule not in ("cosine", "linear"):
-        fields["train"].pop("num_steps")
-    fields["members"] = [dataclasses.asdict(m) for m in members_of(config)]
-    fields["init_from"] = config.init_from.to_dict()
-    fields["bank_digest"], fields["schema"] = bank_digest, SCHEMA
-    text = json.dumps(fields, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        fields["train"].pop("num_steps", None)
+    fields["hypers"] = _changed(member.hypers, {n: float(h.default) for n, h in HYPERS.items()})
+    fields["seeds"] = {n: member.seeds[n] for n in SEEDS if n != "eval"}
+    fields["bank_digest"], fields["origin"], fields["schema"] = bank_digest, origin, SCHEMA
+    return _hash(fields)
+
+
+def identity(config: ConfigDict, bank_digest: str, origin: str = "") -> str:
+    """Returns the identity of a population: a hash of its members' cell ids, in their order."""
+    return _hash([cell_id(config, member, bank_digest, origin) for member in members_of(config)])
+
+
+def _changed(fields: dict, defaults: dict) -> dict:
+    return {name: value for name, value in fields.items() if value != defaults[name]}
+
+
+def _hash(fields) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=list).encode()).hexdigest()[:16]

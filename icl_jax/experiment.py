@@ -45,31 +45,49 @@ class Experiment:
         )
 
 
-def prepare_experiment(config: ConfigDict) -> Experiment:
-    """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong."""
+def prepare_experiment(config: ConfigDict, evals: tuple = (), origin: str = "") -> Experiment:
+    """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
+
+    evals: more evals (see `train.population.EvalLike`) beside the suites; origin: identity of what comes
+    from outside the config (see `config.cell_id`).
+    """
     config = resolved(config)
     members = cfg.members_of(config)
-    suites = resolve_suites(config.evals.suites, config.evals.custom.to_dict())
+    suites = resolve_suites(suite_names(config), config.evals.custom.to_dict())
     spec = cfg.run_spec(config, members, suites)
     chunk = cfg.chunk_steps(config)
     optim.validate_train(spec.train)
+    cfg.check_read(spec, members, optim.OPTIMISERS[spec.train.optimiser][1])
     _check_headline(config, [name for name, _ in suites])
-    layout = choose_layout(len(members), spec.train.batch_size, config.runtime.devices, config.runtime.batch_shards)
+    layout = choose_layout(
+        len(members),
+        spec.train.batch_size,
+        config.runtime.devices,
+        config.runtime.batch_shards,
+        may_split=spec.model.sync_batch_stats or spec.model.encoder != "resnet",
+    )
     bank = load_bank(spec.bank)
     _check_recorded_holdout(bank, spec.task.num_holdout)
-    items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
     for member in members:
-        for extreme in (hy.largest, hy.smallest):  # of schedules
-            validate_task(spec.task, bank, {n: extreme(v) for n, v in member.hypers.items()})
+        for values in hy.knots(member.hypers):
+            validate_task(spec.task, bank, values)
+    items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
     vocab = make_vocab(spec.task, bank.num_classes, len(bank.group_names))
     validate_suites(suites, spec.task, bank, _fewest_classes(members))
     validate_model(spec.model, items, spec.task.context_len, spec.task.loss, spec.task.task_token)
     source = make_source(spec, bank, vocab)
     model = build(spec.model, items, vocab.size, spec.task.context_len, spec.task.task_token)
     program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
-    evals = (suites_eval(spec.evals, source),)
+    evals = (suites_eval(spec.evals, source), *evals)
     orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
-    return Experiment(config, bank, members, program, evals, orders, chunk, cfg.identity(config, bank.digest))
+    identity = cfg.identity(config, bank.digest, origin)
+    return Experiment(config, bank, members, program, evals, orders, chunk, identity)
+
+
+def suite_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the suites that run: evals.suites (commas split them too), then one's own."""
+    named = [part.strip() for name in config.evals.suites for part in str(name).split(",")]
+    return tuple(dict.fromkeys([*named, *config.evals.custom]))
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

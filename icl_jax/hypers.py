@@ -15,6 +15,8 @@ from icl_jax.spec import HYPERS
 # means preparing the tables inside every step.
 TABLE_HYPERS = ("num_classes", "zipf_exponent", "multiplicity")
 
+WHOLE = ("num_classes", "ways", "shots", "multiplicity")  # counts: constants must be whole numbers
+
 Entry = float | tuple[tuple[float, float], ...]
 
 
@@ -44,6 +46,8 @@ def entries(name: str, value) -> tuple[Entry, ...]:
 def _check_entry(name: str, entry) -> Entry:
     if _is_number(entry):
         _check_range(name, entry)
+        if name in WHOLE and entry != int(entry):
+            raise ValueError(f"hypers.{name} = {entry} is not a whole number ({HYPERS[name].doc}); round it")
         return float(entry)
     if not _is_schedule(entry):
         raise ValueError(f"hypers.{name}: {entry!r} is neither a number nor a schedule ((step, value), ...)")
@@ -52,6 +56,8 @@ def _check_entry(name: str, entry) -> Entry:
         raise ValueError(f"hypers.{name}: the schedule's steps {steps} must be >= 0 and increase")
     for _, value in entry:
         _check_range(name, value)
+    if name == "num_classes" and any(v == 0 for _, v in entry):
+        raise ValueError(f"hypers.num_classes: the schedule {entry} passes through 0; name the number of classes")
     return tuple((float(s), float(v)) for s, v in entry)
 
 
@@ -61,6 +67,8 @@ def _check_range(name: str, value: float) -> None:
     low, high = HYPERS[name].low, HYPERS[name].high
     if not low <= value <= high:
         raise ValueError(f"hypers.{name} = {value} is outside [{low:g}, {high:g}] ({HYPERS[name].doc})")
+    if HYPERS[name].whole and value != round(value):
+        raise ValueError(f"hypers.{name} = {value} is a count ({HYPERS[name].doc}): use {round(value)}")
 
 
 def largest(entry: Entry) -> float:
@@ -68,9 +76,14 @@ def largest(entry: Entry) -> float:
     return entry if _is_number(entry) else max(v for _, v in entry)
 
 
-def smallest(entry: Entry) -> float:
-    """Returns the smallest value an entry takes."""
-    return entry if _is_number(entry) else min(v for _, v in entry)
+def knots(member: dict[str, Entry]) -> list[dict[str, float]]:
+    """Returns a member's values, by name, at every step where one of its schedules bends (at least at 0)."""
+    steps = {0.0}.union(*({s for s, _ in e} for e in member.values() if not _is_number(e)))
+    return [{name: _at(entry, step) for name, entry in member.items()} for step in sorted(steps)]
+
+
+def _at(entry: Entry, step: float) -> float:
+    return entry if _is_number(entry) else float(np.interp(step, *zip(*entry, strict=True)))
 
 
 def last(entry: Entry) -> float:

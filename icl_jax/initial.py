@@ -1,63 +1,58 @@
 """Starting a run from another run's checkpoint (config.init_from)."""
 
+import dataclasses
 import pathlib
-from collections.abc import Callable
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from icl_jax import rundir
-from icl_jax.experiment import Experiment
 from icl_jax.train.checkpoint import Checkpoints
+from icl_jax.train.leaves import fit, flatten
 from icl_jax.train.step import MemberState
 
 
-def initial_state(experiment: Experiment) -> Callable[[MemberState], MemberState] | None:
-    """Returns a function of the fresh state to the state to start from, or None without init_from.
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The checkpoint a run starts from. parts: of the state that are taken over, as restored."""
 
-    The other run's members are taken one by one, or its only member by all. Step and, unless asked
-    for, the optimiser's state start afresh. ValueError when members or parameter shapes do not fit.
-    """
-    source = experiment.config.init_from
+    name: str
+    identity: str
+    step: int
+    parts: dict
+
+    def apply(self, fresh: MemberState) -> MemberState:
+        """Returns the fresh state (arrays or shapes, leading member axis) with the parts taken over.
+
+        The other run's members are taken one by one, or its only member by all. Step and divergence
+        start afresh. Raises ValueError when the members, and CheckpointError when the leaves, do not fit.
+        """
+        taken = {part: self._fit(getattr(fresh, part), found) for part, found in self.parts.items()}
+        return fresh.replace(**taken)
+
+    def _fit(self, fresh, found):
+        wanted = {leaf.shape[0] for leaf in jax.tree.leaves(fresh)}
+        leaves = {path: _spread(leaf, wanted, self.name) for path, leaf in flatten(found).items()}
+        return fit(leaves, fresh)
+
+
+def _spread(leaf: np.ndarray, wanted: set[int], name: str) -> np.ndarray:
+    (members,) = wanted or {leaf.shape[0]}
+    if leaf.shape[0] not in (1, members):
+        raise ValueError(f"{name} has {leaf.shape[0]} members and this run {members}: it must have as many, or one")
+    return np.broadcast_to(leaf, (members, *leaf.shape[1:]))
+
+
+def read_origin(config: ConfigDict) -> Origin | None:
+    """Returns what config.init_from names, or None. ValueError or CheckpointError when it is not there."""
+    source = config.init_from
     if not source.run:
         return None
     directory = pathlib.Path(source.run)
-    rundir.read(directory)
-    _, found, _ = Checkpoints(directory / "checkpoints").restore(step=None if source.step < 0 else source.step)
-    parts = ("params", "stats", "opt_state") if source.optimiser else ("params", "stats")
-
-    def start(fresh: MemberState) -> MemberState:
-        taken = {part: fit(getattr(fresh, part), found.get(part, {}), str(directory)) for part in parts}
-        return fresh.replace(**taken)
-
-    return start
-
-
-def fit(fresh, found, origin: str):
-    """Returns `found`'s leaves in the structure of `fresh`: arrays with a leading member axis."""
-    wanted, structure = jax.tree_util.tree_flatten_with_path(fresh)
-    have = {_path(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(found)[0]}
-    names = {_path(p) for p, _ in wanted}
-    if odd := sorted(names ^ have.keys()):
-        raise ValueError(
-            f"init_from.run {origin}: its parameters do not fit this model: {odd[0]} is only in one of them"
-        )
-    return jax.tree.unflatten(structure, [_fit_leaf(_path(p), x, have[_path(p)], origin) for p, x in wanted])
-
-
-def _fit_leaf(name: str, fresh: np.ndarray, found: np.ndarray, origin: str) -> np.ndarray:
-    if fresh.shape[1:] != found.shape[1:]:
-        raise ValueError(
-            f"init_from.run {origin}: {name} has shape {found.shape[1:]} there and {fresh.shape[1:]} here; "
-            "use the same model, labels and context length"
-        )
-    if found.shape[0] not in (1, fresh.shape[0]):
-        raise ValueError(
-            f"init_from.run {origin} has {found.shape[0]} members and this run {fresh.shape[0]}: "
-            "it must have as many, or one"
-        )
-    return np.broadcast_to(found, fresh.shape).astype(fresh.dtype)
-
-
-def _path(path) -> str:
-    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+    identity = rundir.read(directory)["identity"]
+    wanted = None if source.step < 0 else source.step
+    step, found, _ = Checkpoints(directory / "checkpoints").restore(step=wanted)
+    names = ("params", "stats", "opt_state") if source.optimiser else ("params", "stats")
+    parts = {name: found.get(name, {}) for name in names}
+    return Origin(str(directory), identity, step, parts)

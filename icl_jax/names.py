@@ -1,7 +1,7 @@
-"""Help for mistyped names."""
+"""Help for mistyped names and for numbers out of range."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -9,3 +9,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def check_least(room: str, spec: object, least: Mapping[str, float]) -> None:
+    """Raises ValueError for the first field of a spec below its least value. room: its name in a config."""
+    for field, limit in least.items():
+        value = getattr(spec, field)
+        if value < limit:
+            raise ValueError(f"{room}.{field} {value} must be at least {limit}; raise it")

@@ -9,28 +9,16 @@ learning.png, learning.svg, summary.md
 
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import tempfile
 
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
+from icl_jax.files import write_text
 
 FILE = "run.json"
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def write_atomic(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that readers see the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def config_to_json(config: ConfigDict) -> dict:
@@ -62,12 +50,13 @@ def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def describe(experiment) -> dict:
+def describe(experiment, origin: str) -> dict:
     """Returns what run.json says of an experiment."""
     layout = experiment.program.layout
     return {
         "schema": cfg.SCHEMA,
         "identity": experiment.identity,
+        "origin": origin,
         "config": config_to_json(experiment.config),
         "members": [{"hypers": m.hypers, "seeds": m.seeds} for m in experiment.members],
         "bank": {"name": experiment.bank.name, "digest": experiment.bank.digest},
@@ -85,8 +74,8 @@ def describe(experiment) -> dict:
     }
 
 
-def claim(directory: pathlib.Path, experiment) -> bool:
-    """Makes the directory this run's own and returns whether there is something to resume.
+def claim(directory: pathlib.Path, experiment, origin: str = "") -> None:
+    """Makes the directory this run's own.
 
     Raises ValueError when it holds another run.
     """
@@ -99,12 +88,9 @@ def claim(directory: pathlib.Path, experiment) -> bool:
                 f"directory with --config.out=DIR, or delete {directory}. "
                 f"They differ in: {_differences(found, experiment)}"
             )
-        write_atomic(path, json.dumps(describe(experiment), indent=1))
-        return True
-    if directory.exists() and any(directory.iterdir()):
+    elif directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
-    write_atomic(path, json.dumps(describe(experiment), indent=1))
-    return False
+    write_text(path, json.dumps(describe(experiment, origin), indent=1))
 
 
 def _differences(found: dict, experiment) -> str:
@@ -112,7 +98,7 @@ def _differences(found: dict, experiment) -> str:
     outside = ("out", "name", "evals.", "checkpoint.", "runtime.")
     names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n) and not n.startswith(outside)]
     shown = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names[:6]]
-    return "; ".join(shown) or "the bank's content or the version of icl_jax"
+    return "; ".join(shown) or "the bank's content, what init_from or patches bring in, or the version of icl_jax"
 
 
 def _flat(fields: dict, path: str = "") -> dict:

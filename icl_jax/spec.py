@@ -6,7 +6,6 @@ compiled population is a hyper. Seeds are separate so that an experiment can var
 others.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
 
 
@@ -149,15 +148,16 @@ class Hyper:
     low: float
     high: float
     doc: str
+    whole: bool = False  # a count: only whole numbers
 
 
 INF = float("inf")
 HYPERS: dict[str, Hyper] = {
     # distribution of the data
-    "num_classes": Hyper(0, 0, INF, "active training classes, rare + common (0: task.max_classes)"),
-    "ways": Hyper(2, 1, INF, "classes in a bursty or few-shot core"),
-    "shots": Hyper(3, 1, INF, "support examples per class in a core"),
-    "multiplicity": Hyper(1, 1, INF, "labels per rare class; one is drawn per class and sequence"),
+    "num_classes": Hyper(0, 0, INF, "active training classes, rare + common (0: task.max_classes)", whole=True),
+    "ways": Hyper(2, 1, INF, "classes in a bursty or few-shot core", whole=True),
+    "shots": Hyper(3, 1, INF, "support examples per class in a core", whole=True),
+    "multiplicity": Hyper(1, 1, INF, "labels per rare class; one is drawn per class and sequence", whole=True),
     "p_bursty": Hyper(0.9, 0, 1, "share of bursty sequences"),
     "p_bursty_zipfian": Hyper(1, 0, 1, "share of bursty cores drawn from the Zipfian over all training classes"),
     "p_bursty_common": Hyper(0, 0, 1, "share of bursty cores of common classes; the rest are of rare ones"),
@@ -175,11 +175,11 @@ HYPERS: dict[str, Hyper] = {
     "final_lr_fraction": Hyper(0, 0, 1, "cosine, linear: learning rate at the last step, as a share of the peak"),
     "b1": Hyper(0.9, 0, 1, "first moment decay (momentum)"),
     "b2": Hyper(0.999, 0, 1, "second moment decay"),
-    "eps": Hyper(1e-8, 0, INF, "adam's epsilon"),
+    "eps": Hyper(1e-8, 0, INF, "epsilon of the Adam family"),
     "decay_attention": Hyper(0, 0, INF, "weight decay of the core's attention (recurrent cores: all of the core)"),
     "decay_mlp": Hyper(0, 0, INF, "weight decay of the core's MLPs and the readout"),
     "decay_encoder": Hyper(0, 0, INF, "weight decay of the item encoder"),
-    "decay_embeddings": Hyper(0, 0, INF, "weight decay of label table and learned positions"),
+    "decay_embeddings": Hyper(0, 0, INF, "weight decay of label table, its mixing layer and learned positions"),
     "clip_norm": Hyper(1, 0, INF, "clip: largest global norm of the gradient"),
 }
 
@@ -189,8 +189,3 @@ SEEDS = ("init", "data", "split", "eval")
 def hyper_defaults() -> dict[str, float]:
     """Default of every hyper, by name."""
     return {name: h.default for name, h in HYPERS.items()}
-
-
-def replace(spec, **changes):
-    """`dataclasses.replace` under the name users look for here."""
-    return dataclasses.replace(spec, **changes)

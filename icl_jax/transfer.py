@@ -6,18 +6,23 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import rundir
-from icl_jax.api import Run, load_run, member_variables
-from icl_jax.data.banks import render
+from icl_jax.api import Run, experiment_of, load_run, member_variables
+from icl_jax.data.banks import Bank, render
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
-from icl_jax.initial import fit
+from icl_jax.initial import Origin
 from icl_jax.models.import_chan2022 import load_chan2022
+from icl_jax.spec import ModelSpec
 from icl_jax.train.checkpoint import Checkpoints
 from icl_jax.train.population import abstract_state
-from icl_jax.train.step import RUNNING
+from icl_jax.train.step import RUNNING, Program
+
+BLOCK = 64  # classes encoded at a time
+OMNIGLOT_CLASSES = 1623
 
 
 def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | None = None) -> pathlib.Path:
@@ -26,49 +31,54 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     Outputs are standardised per component. Class order, holdout and origin are recorded in the file,
     so that classes held out from the run stay held out.
     """
-    experiment = prepare_experiment(run.config)
+    experiment = experiment_of(run)
     program, bank = experiment.program, experiment.bank
-    if bank.num_exemplars < 1 or bank.item_kind != "image":
+    if bank.item_kind != "image":
         raise ValueError(f"bank {bank.name!r} has {bank.item_kind} items: only images are embedded")
+    if not 0 <= member < len(run.members):
+        raise ValueError(f"member {member}: the run has members 0 to {len(run.members) - 1}")
+    if pathlib.Path(path).suffix != ".npz":
+        raise ValueError(f"embeddings are written as .npz, not as {str(path)!r}; change the file's name")
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(step=step)
     variables = member_variables(state, member)
-    arrays = jax.tree.map(np.asarray, bank.arrays)
-
-    @jax.jit
-    def encode(classes):
-        exemplars = jnp.broadcast_to(jnp.arange(bank.num_exemplars), (len(classes), bank.num_exemplars))
-        ids = jnp.broadcast_to(classes[:, None], exemplars.shape)
-        keys = jnp.zeros((len(classes), 2), jnp.uint32)
-        items = render(program.spec.bank, arrays, ids, exemplars, keys, 0.0)
-        return program.model.encode(variables, items)
-
-    blocks = np.array_split(np.arange(bank.num_classes), max(1, bank.num_classes // 64))
-    outputs = np.concatenate([np.asarray(encode(b)) for b in blocks])
+    outputs = _encode_bank(program, bank, variables)
     outputs = (outputs - outputs.mean((0, 1))) / (outputs.std((0, 1)) + 1e-6)
     origin = f"{run.directory.name} step {at} member {member}"
-    save_embeddings(
-        path, outputs, experiment.orders[member], experiment.program.spec.task.num_holdout, origin, bank.groups
-    )
+    save_embeddings(path, outputs, experiment.orders[member], program.spec.task.num_holdout, origin, bank.groups)
     return pathlib.Path(path)
 
 
-def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path) -> Run:
+def _encode_bank(program: Program, bank: Bank, variables: dict) -> np.ndarray:
+    """Returns the encoder's outputs (classes, exemplars, width) of a bank of images, without pixel noise."""
+
+    @jax.jit
+    def encode(variables, arrays, classes):
+        ids = jnp.broadcast_to(classes[:, None], (BLOCK, bank.num_exemplars))
+        exemplars = jnp.broadcast_to(jnp.arange(bank.num_exemplars), ids.shape)
+        keys = jnp.zeros((BLOCK, 2), jnp.uint32)
+        return program.model.encode(variables, render(program.spec.bank, arrays, ids, exemplars, keys, 0.0))
+
+    arrays = jax.device_put(bank.arrays)
+    classes = np.arange(-(-bank.num_classes // BLOCK) * BLOCK) % bank.num_classes  # whole blocks: one program
+    outputs = [np.asarray(encode(variables, arrays, b), np.float32) for b in classes.reshape(-1, BLOCK)]
+    return np.concatenate(outputs)[: bank.num_classes]
+
+
+def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_size: int = 0) -> Run:
     """Returns a new run at step 0 with the original implementation's parameters.
 
     path: .npz with keys `params/<haiku module>/<name>` and `state/...`; the architecture is read off
-    the shapes. The run's data are the 2022 preset's, on Omniglot at the parameters' image size (or on
-    symbols). ValueError when keys are missing or unknown, or `out` holds something else.
+    the shapes. image_size: pixels a side (0: of the file's `examples`, else 105), which a ResNet's
+    parameters do not tell. The run's data are the 2022 preset's, on Omniglot (with 8 x classes where
+    it has more labels than Omniglot has classes) or on symbols. ValueError when keys are missing or
+    unknown, or `out` holds something else.
     """
     model, facts, variables = load_chan2022(path)
-    experiment = prepare_experiment(_chan2022_config(model, facts))
-    fresh = abstract_state(experiment.population())
-    imported = jax.tree.map(lambda x: np.asarray(x)[None], variables)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), fresh)
-    state = zeros.replace(
-        diverged=np.full(1, RUNNING, np.int32),
-        params=fit(zeros.params, imported["params"], str(path)),
-        stats=fit(zeros.stats, imported["stats"], str(path)),
-    )
+    config = _chan2022_config(model, facts, image_size)
+    experiment = prepare_experiment(config)
+    fresh = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_state(experiment.population()))
+    origin = Origin(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
+    state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
     directory = pathlib.Path(out)
     rundir.claim(directory, experiment)
     checkpoints = Checkpoints(directory / "checkpoints")
@@ -77,20 +87,25 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path) -> Run:
     return load_run(directory)
 
 
-def _chan2022_config(model, facts: dict):
-    """The 2022 preset with the imported model; splits cut to as many classes as it has labels."""
+def _chan2022_config(model: ModelSpec, facts: dict, image_size: int) -> ConfigDict:
+    """The 2022 preset's data and optimiser with the imported model; splits cut to as many classes as it has labels."""
     config = cfg.default_config()
     config.name = "chan2022_import"
     config.model.update(dataclasses.asdict(model))
-    symbols = facts["items"].kind == "symbol"
-    config.bank.name = "symbols" if symbols else "omniglot"
-    if symbols:
-        config.bank.num_classes = facts["items"].num_classes
+    items, num_labels = facts["items"], facts["vocab_size"]
+    if items.kind == "symbol":
+        config.bank.name, config.bank.num_classes = "symbols", items.num_classes
     else:
-        config.bank.image_size, config.bank.ink = facts["items"].shape[0], 0.0
-    config.task.num_common, config.task.num_holdout = 10, 10
-    config.task.num_labels, config.task.max_classes = facts["vocab_size"], facts["vocab_size"] - 10
+        config.bank.name, config.bank.ink = "omniglot", 0.0
+        config.bank.image_size = image_size or items.shape[0]
+        config.bank.augment = num_labels > OMNIGLOT_CLASSES
+    config.task.context_len = facts["context_len"]
+    config.task.num_common, config.task.num_holdout = (100, 80) if config.bank.augment else (10, 10)
+    config.task.num_labels = num_labels
+    config.task.max_classes = num_labels - config.task.num_holdout
     config.task.distinct_ways = False
+    config.train.schedule = "rsqrt"
+    config.hypers.learning_rate, config.hypers.warmup_steps = 3e-4, 4000
     config.seeds.split = 1337
     config.evals.suites = ("chan2022_fewshot_holdout", "chan2022_no_support_zipfian")
     config.evals.icl, config.evals.iwl = config.evals.suites

@@ -69,7 +69,8 @@ def test_every_shipped_config_loads_and_states_its_recipe(path):
 
 def test_identity_ignores_length_and_evals_but_not_training():
     base = cfg.identity(tiny_config(), "x")
-    for same in ({"train.num_steps": 40}, {"evals.every": 20}, {"out": "elsewhere"}, {"checkpoint.every": 20}):
+    same_runs = ({"train.num_steps": 40}, {"evals.every": 20}, {"out": "elsewhere"}, {"seeds.eval": 7})
+    for same in same_runs:
         assert cfg.identity(cfg.override(tiny_config(), same), "x") == base
     for other in ({"train.batch_size": 16}, {"hypers.p_bursty": 0.3}, {"seeds.init": 5}, {"model.width": 32}):
         assert cfg.identity(cfg.override(tiny_config(), other), "x") != base
@@ -85,3 +86,52 @@ def test_config_round_trips_through_json():
     again = config_from_json(config_to_json(config))
     assert config_to_json(again) == config_to_json(config)
     assert cfg.identity(again, "x") == cfg.identity(config, "x")
+
+
+def test_a_cell_is_the_same_in_any_population():
+    """DESIGN contract 6: a sweep that adds values or seeds finds again what is done."""
+    ids = lambda config: [cfg.cell_id(config, m, "x") for m in cfg.members_of(config)]
+    few, more = ids(tiny_config()), ids(tiny_config(seeds__init=(0, 1, 2), seeds__data=(0, 1, 2)))
+    assert len(set(more)) == 6 and set(few) < set(more)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"hypers.clip_norm": 0.5}, "needs train.clip True"),
+        ({"hypers.final_lr_fraction": 0.5}, "cosine"),
+        ({"hypers.p_fewshot": 0.7}, "mixed"),
+        ({"train.optimiser": "lion", "hypers.b2": 0.99}, "needs another train.optimiser"),
+        ({"hypers.ways": 1.5}, "is a count"),
+        ({"hypers.num_classes": ((0, 0.0), (10, 16.0))}, "passes through 0"),
+        ({"checkpoint.keep_steps": (15,), "train.num_steps": 100}, "step 15 is to be kept"),
+        ({"checkpoint.every": 1001}, "common divisor"),
+        ({"checkpoint.keep_last": 0}, "use 1 or more"),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        prepare_experiment(cfg.override(tiny_config(), changes))
+
+
+def test_schedules_are_checked_where_they_bend():
+    """Each value is possible where it is reached, though the extremes together are not."""
+    config = tiny_config()
+    config.hypers.ways = (((0, 1.0), (10, 2.0)),)
+    config.hypers.shots = (((0, 4.0), (10, 2.0)),)
+    prepare_experiment(config)
+    config.hypers.ways = (((0, 2.0), (10, 1.0)),)
+    with pytest.raises(ValueError, match="context_len"):
+        prepare_experiment(config)
+
+
+def test_a_resumed_run_may_have_other_intervals():
+    config = cfg.override(tiny_config(), {"runtime.chunk_steps": 10})
+    assert cfg.chunk_steps(config) == 10 and cfg.chunk_steps(config, [15]) == 5
+
+
+def test_a_scalar_in_a_file_can_be_a_population_on_the_command_line():
+    config = tiny_config()
+    config.hypers.p_bursty = 0.5
+    assert config.hypers.p_bursty == (0.5,)
+    assert len(cfg.members_of(cfg.override(config, {"hypers.p_bursty": (0.1, 0.2)}))) == 4

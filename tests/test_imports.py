@@ -14,7 +14,7 @@ ROOMS = {
     "bench": {"data", "models", "train", "evals"},
 }
 # modules at the root that the rooms may use
-BASE = {"spec", "rng", "hypers", "names", "config", "devices"}
+BASE = {"spec", "rng", "hypers", "names", "config", "devices", "files"}
 
 
 def imports(path: pathlib.Path):

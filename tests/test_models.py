@@ -214,7 +214,9 @@ def test_onehot_positions_shift_at_random_and_together(batch):
     variables = model.init(jax.random.key(10))
     shifts = set()
     for seed in range(12):
-        output, _ = model.apply(variables, *batch, key=jax.random.key(seed), record=("embed",))
+        output, _ = model.apply(
+            variables, *batch, key=jax.random.split(jax.random.key(seed), batch[0].shape[0]), record=("embed",)
+        )
         slots = np.asarray(output.taps["embed"][..., -8:])
         index = slots.argmax(-1)
         np.testing.assert_array_equal(slots.sum(-1), 1)

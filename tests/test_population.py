@@ -10,14 +10,20 @@ from icl_jax.train import parallel
 from icl_jax.train.population import TRACES
 
 
+def trained(config, chunks: int = 2):
+    """(population, arguments of its next chunk, last chunk's metrics) after some chunks."""
+    population = prepare_experiment(config).population()
+    state, fixed = population.start(population.inputs)
+    rest = (fixed, population.inputs, population.bank, population.patches)
+    for _ in range(chunks):
+        state, metrics = population.chunk(state, *rest)
+    return population, (state, *rest), metrics
+
+
 def final_state(config, chunks: int = 2):
     """State after some chunks, collected, and the last chunk's metrics."""
-    experiment = prepare_experiment(config)
-    population = experiment.population()
-    layout = experiment.program.layout
-    state, fixed = population.start(population.inputs)
-    for _ in range(chunks):
-        state, metrics = population.chunk(state, fixed, population.inputs, population.bank, population.patches)
+    population, (state, *_), metrics = trained(config, chunks)
+    layout = population.program.layout
     return layout.collect(state), layout.collect(metrics)
 
 
@@ -30,11 +36,16 @@ def assert_close(a, b, tolerance=2e-5):
 def whole():
     """The population of four on two devices: members over devices."""
     TRACES.clear()
-    result = final_state(tiny_config(runtime__devices=2, runtime__batch_shards=1))
+    population, arguments, metrics = trained(tiny_config(runtime__devices=2, runtime__batch_shards=1))
+    collect = population.program.layout.collect
+    result = collect(arguments[0]), collect(metrics)
+    with jax.transfer_guard("disallow"):  # a chunk moves nothing between host and devices
+        jax.block_until_ready(population.chunk(*arguments))
     return result, dict(TRACES)
 
 
 def test_a_population_is_traced_once(whole):
+    """One trace each, three chunks run; the third under a guard that forbids host transfers."""
     assert whole[1] == {"start": 1, "chunk": 1}
 
 

@@ -105,7 +105,7 @@ def test_a_part_is_written_whole_or_not_at_all(undisturbed, tmp_path, monkeypatc
     writer = write(tmp_path, range(21), flush_every=10)
 
     def die(table, file):
-        file.write(b"PAR1 half a file")
+        file.write_bytes(b"PAR1 half a file")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

@@ -6,11 +6,17 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from icl_jax.bench import generators, population, steps
+from icl_jax.bench import base, generators, population, steps
 from icl_jax.devices import cpu_cores, enable_compilation_cache
 from icl_jax.names import suggest
 
-BENCHMARKS = {"generators": generators.bench, "population": population.bench, "steps": steps.bench}
+BENCHMARKS = {
+    "generators": generators.bench,
+    "population": population.bench,
+    "steps": steps.bench,
+    "base": base.bench,
+}
+ACCELERATOR_ONLY = ("base",)  # run on CPU only when named: hours there
 
 
 def run_benchmarks(names: list[str]) -> None:
@@ -21,7 +27,9 @@ def run_benchmarks(names: list[str]) -> None:
     enable_compilation_cache()
     console = Console()
     console.print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {cpu_cores()} cores, {platform.machine()}")
-    for name in names or BENCHMARKS:
+    on_cpu = jax.default_backend() == "cpu"
+    chosen = names or [name for name in BENCHMARKS if not (on_cpu and name in ACCELERATOR_ONLY)]
+    for name in chosen:
         table = Table("figure", "value", "unit", "note", title=name, title_justify="left")
         for row in BENCHMARKS[name]():
             table.add_row(row.name, f"{row.value:,.1f}", row.unit, row.note)

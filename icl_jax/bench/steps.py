@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from icl_jax import hypers as hy
 from icl_jax.bench.measure import Row, seconds
 from icl_jax.data.source import Source
 from icl_jax.data.types import Batch
+from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, prepare_experiment
 
 # The original's whole step and its compute alone on two such cores, ms.
@@ -29,7 +31,8 @@ def preset(name: str):
     config.bank.image_size = 28 if name == "28px" else 105
     config.bank.ink = 0.0
     config.task.num_common, config.task.num_holdout = 10, 10
-    config.model.num_layers, config.model.encoder = 12, "resnet"
+    config.model.num_layers, config.model.encoder, config.model.sync_batch_stats = 12, "resnet", False
+    config.runtime.batch_shards = math.gcd(jax.device_count(), config.train.batch_size)
     if name == "symbols":
         config.bank.name, config.model.encoder = "symbols", "embedding"
     config.train.schedule = "rsqrt"
@@ -92,6 +95,7 @@ def _with_batch(experiment: Experiment, population, tables):
 
 def measure(name: str) -> dict[str, float]:
     """Returns ms with data, ms on a fixed batch and the process's peak resident memory in MiB."""
+    enable_compilation_cache()
     experiment = prepare_experiment(preset(name))
     with_data = step_ms(experiment, fixed=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

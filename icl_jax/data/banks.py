@@ -11,13 +11,14 @@ import numpy as np
 
 from icl_jax.data import images, omniglot, vectors
 from icl_jax.data.cache import array_digest, cached, file_digest
-from icl_jax.names import suggest
+from icl_jax.names import check_least, suggest
 from icl_jax.spec import BankSpec
 
 EXEMPLARS = ("all", "single", "separated")
 IMAGE_BANKS = ("omniglot", "glyphs")
 DEFAULT_CLASSES = {"glyphs": 1623, "gaussian": 2048, "symbols": 1623}
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 2, 512
+LEAST = {"num_classes": 0, "num_exemplars": 1, "dim": 1, "holdout_exemplars": 0, "seed": 0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +68,20 @@ def resolve_bank(spec: BankSpec) -> BankSpec:
         if spec.name == "auto" and not spec.data_dir:
             return dataclasses.replace(spec, name="glyphs")
         raise
+    _check_sizes_of_omniglot(spec)
     return dataclasses.replace(spec, name="omniglot", data_dir=str(location.data_dir))
+
+
+def _check_sizes_of_omniglot(spec: BankSpec) -> None:
+    """Omniglot has the classes and drawings that it has."""
+    for field, way_out in (("num_classes", "hypers.num_classes or task.max_classes"), ("num_exemplars", "")):
+        value, default = getattr(spec, field), getattr(BankSpec(), field)
+        if value != default:
+            instead = f" (to train on fewer, {way_out})" if way_out else ""
+            raise ValueError(
+                f"bank.{field} {value}: bank 'omniglot' always has 1,623 classes x 20 drawings; leave it at "
+                f"{default}{instead}, or use bank 'glyphs'"
+            )
 
 
 def load_bank(spec: BankSpec) -> Bank:
@@ -95,11 +109,7 @@ def _validate(spec: BankSpec) -> None:
         raise ValueError(f"bank.ink {spec.ink} is neither 1 (ink 1 on paper 0) nor 0 (ink 0 on paper 1)")
     if not MIN_IMAGE_SIZE <= spec.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"bank.image_size {spec.image_size} is not in [{MIN_IMAGE_SIZE}, {MAX_IMAGE_SIZE}]")
-    if spec.num_classes < 0 or spec.num_exemplars < 1 or spec.dim < 1:
-        raise ValueError(
-            f"bank.num_classes {spec.num_classes} < 0 (0: the default), num_exemplars "
-            f"{spec.num_exemplars} < 1 or dim {spec.dim} < 1; raise it"
-        )
+    check_least("bank", spec, LEAST)
     if spec.name not in ("auto", *IMAGE_BANKS) and (spec.augment or spec.exemplars != "all"):
         raise ValueError(
             f"bank {spec.name!r} has no drawings to flip or separate (augment {spec.augment}, exemplars "
@@ -259,7 +269,7 @@ def render(
     rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
     classes, exemplars, keys, random_image = rows(classes), rows(exemplars), rows(keys), rows(random_image)
     if bank_spec.name == "gaussian":
-        items = vectors.render_gaussian(arrays["means"], classes, keys, noise_scale, fresh)
+        items = vectors.render_gaussian(arrays["means"], classes, exemplars, keys, noise_scale, fresh)
     elif bank_spec.name == "embeddings":
         items = vectors.render_embeddings(arrays["embeddings"], classes, exemplars, keys, noise_scale, noise)
     else:

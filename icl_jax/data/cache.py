@@ -2,15 +2,14 @@
 
 import contextlib
 import hashlib
-import os
 import pathlib
-import tempfile
 import zipfile
 from collections.abc import Callable
 
 import numpy as np
 
 from icl_jax.devices import cache_dir
+from icl_jax.files import replacing
 
 
 def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -32,23 +31,8 @@ def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
 
 def save_atomic(path: str | pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file that appears whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
 
 
 def file_digest(paths: list[pathlib.Path]) -> str:

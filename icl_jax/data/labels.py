@@ -82,12 +82,19 @@ def way_labels(
     raise ValueError(f"unknown label rule {rule!r}; use fixed, first, redrawn, symbols, flipped or shifted")
 
 
-def add_noise(tables: Tables, labels: jax.Array, p: jax.Array, words: jax.Array) -> jax.Array:
-    """Replaces context labels by random class labels in use, each with chance p.
+def add_noise(vocab: Vocab, tables: Tables, labels: jax.Array, p: jax.Array, words: jax.Array) -> jax.Array:
+    """Replaces context labels, each with chance p, by random ones of their kind: class, group or symbol.
 
     labels: int32 (n+1,), the target (last) stays. words: uint32 (2, n).
     """
-    noisy = jnp.where(chance(words[0], p), below(words[1], tables.num_labels), labels[:-1])
+    context = labels[:-1]
+    first, count = jnp.int32(0), tables.num_labels
+    kinds = ((vocab.groups, vocab.num_group_labels), (vocab.symbols, vocab.num_symbols))
+    for offset, size in kinds:
+        if size:
+            first = jnp.where(context >= offset, offset, first)
+            count = jnp.where(context >= offset, size, count)
+    noisy = jnp.where(chance(words[0], p), first + below(words[1], count), context)
     return jnp.concatenate([noisy, labels[-1:]])
 
 

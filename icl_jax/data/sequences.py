@@ -39,7 +39,7 @@ def sample(task: TaskSpec, vocab: Vocab, tables: Tables, h: dict, key: jax.Array
     if task.task_token:
         ask_group = chance(words["kind"][4], h["p_group_task"]) & ~plan.is_fresh
     sequence = finish(task, vocab, tables, layout, labels, exemplars, ask_group, words["key"])
-    return sequence.replace(labels=lb.add_noise(tables, sequence.labels, h["label_noise"], words["noise"]))
+    return sequence.replace(labels=lb.add_noise(vocab, tables, sequence.labels, h["label_noise"], words["noise"]))
 
 
 def _training_words(task: TaskSpec) -> dict[str, tuple[int, ...]]:
@@ -199,7 +199,8 @@ def _suite_layout(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, wo
     own_shown = suite.kind == "broken" or suite.labels in ("fixed", "flipped", "shifted")
     label_of = label_of if vocab.shared_labels and own_shown else None
     if suite.unique:
-        drawn = cl.draw_distinct(tables, plan.other, words["ways"], label_of)
+        excludes = suite.kind == "no_support" and suite.exclude_label
+        drawn = cl.draw_distinct(tables, plan.other, words["ways"], label_of if excludes else None)
         mixed = permutation(words["order"], jnp.zeros_like(drawn))  # whether drawn early or late
         return arrange(plan, drawn, drawn[mixed], words, grouped=False)
     query = cl.draw_iid(tables, plan.other, words["query"])

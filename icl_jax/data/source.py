@@ -44,7 +44,7 @@ class Source:
     def items(self, tables: Tables, bank: dict, h: dict, seqs: Sequence) -> jax.Array:
         """Returns the rendered items (..., n + 1, *item_shape) of sequences."""
         trained = seqs.classes >= 0
-        return render(
+        items = render(
             self.bank,
             bank,
             jnp.where(trained, tables.order[seqs.classes], seqs.classes),
@@ -55,6 +55,8 @@ class Source:
             noise=self.task.pixel_noise,
             fresh=self.fresh,
         )
+        # Without this XLA renders an item again for each of its uses, such as the 49 taps of a convolution.
+        return jax.lax.optimization_barrier(items)
 
     def batch(self, tables: Tables, bank: dict, h: dict, seed, step, first, count: int) -> Batch:
         """Returns a training batch of `count` sequences."""
@@ -76,4 +78,7 @@ def make_source(spec: RunSpec, bank: Bank, vocab: Vocab) -> Source:
     groups = tuple(int(g) for g in bank.groups)
     fresh = spec.task.fresh or spec.task.core_classes == "fresh"
     fresh = fresh or any(suite.classes == "fresh" for _, suite in spec.evals.suites)
-    return Source(spec.bank, spec.task, vocab, bank.num_exemplars, bank.num_train_exemplars, groups, fresh)
+    sizes = bank.num_exemplars, bank.num_train_exemplars
+    if bank.name == "gaussian":  # its exemplars are drawn with the sequence: ids enough to tell them apart there
+        sizes = (spec.task.context_len + 1,) * 2
+    return Source(spec.bank, spec.task, vocab, *sizes, groups, fresh)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from icl_jax.data.vocab import max_train_classes, needed_labels
-from icl_jax.names import suggest
+from icl_jax.names import check_least, suggest
 from icl_jax.spec import TaskSpec, hyper_defaults
 
 VALUES = {
@@ -13,6 +13,16 @@ VALUES = {
     "core_labels": ("fixed", "dynamic", "symbols"),
     "multiplicity_by": ("class", "slot"),
     "loss": ("query", "all", "repeats", "interim"),
+}
+LEAST = {
+    "context_len": 1,
+    "max_ways": 1,
+    "max_classes": 0,
+    "num_common": 0,
+    "num_holdout": 0,
+    "num_labels": 0,
+    "max_multiplicity": 1,
+    "num_symbols": 0,
 }
 
 
@@ -35,6 +45,7 @@ def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> 
         value = getattr(task, name)
         if value not in allowed:
             raise ValueError(f"unknown task.{name} {value!r}{suggest(value, allowed)}")
+    check_least("task", task, LEAST)
     _check_bank(task, bank, h)
     _check_split(task, bank.num_classes, h)
     sizes = _pool_sizes(task, bank.num_classes, h)
@@ -51,9 +62,13 @@ def _check_bank(task: TaskSpec, bank: BankFacts, h: dict) -> None:
         raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and bank 'gaussian')")
     if (task.fresh or task.core_classes == "fresh") and bank.name != "gaussian":
         raise ValueError(f"fresh classes need bank 'gaussian', the bank is {bank.name!r}; unset task.fresh")
-    if (task.random_rare or task.pixel_noise) and bank.item_kind != "image":
-        what = "random_rare" if task.random_rare else "pixel_noise"
-        raise ValueError(f"task.{what} needs a bank of images, bank {bank.name!r} has {bank.item_kind}s; unset it")
+    if task.random_rare and bank.item_kind != "image":
+        raise ValueError(f"task.random_rare needs a bank of images, bank {bank.name!r} has {bank.item_kind}s; unset it")
+    if task.pixel_noise and bank.item_kind == "symbol":
+        raise ValueError(
+            f"noise is added to images and vectors, bank {bank.name!r} has symbols; set hypers.noise_scale to 0 "
+            "and task.pixel_noise to False"
+        )
 
 
 def _check_split(task: TaskSpec, num_classes: int, h: dict) -> None:
@@ -143,6 +158,7 @@ def _check_core(task: TaskSpec, h: dict, sizes: dict[str, int]) -> None:
 
 
 def _check_labels(task: TaskSpec, num_classes: int, h: dict) -> None:
+    _check_holdout_labels(task, h)
     ways, needed = int(h["ways"]), needed_labels(task, num_classes)
     if h["multiplicity"] > task.max_multiplicity:
         raise ValueError(
@@ -164,4 +180,18 @@ def _check_labels(task: TaskSpec, num_classes: int, h: dict) -> None:
     if task.core_labels == "dynamic" and labels < ways:
         raise ValueError(
             f"dynamic labels 0 to {ways - 1} need {ways} class labels, and {labels} are in use; lower ways"
+        )
+
+
+def _check_holdout_labels(task: TaskSpec, h: dict) -> None:
+    """Held-out classes own no label, so training on them needs labels drawn anew for each sequence."""
+    if task.kind in ("iid", "no_support") and task.core_classes == "holdout":
+        raise ValueError(
+            f"task.core_classes 'holdout' with task.kind {task.kind!r}: held-out classes have no label of their own; "
+            "use core_classes 'zipfian', 'rare' or 'common', or task.kind 'fewshot' with core_labels 'dynamic'"
+        )
+    if "holdout" in _core_pools(task, h) and task.core_labels == "fixed":
+        raise ValueError(
+            "task.core_classes 'holdout' with task.core_labels 'fixed': held-out classes have no label of their own; "
+            "set task.core_labels to 'dynamic' or 'symbols', or core_classes to 'zipfian', 'rare' or 'common'"
         )

@@ -1,6 +1,7 @@
 """Banks of vectors and symbols: gaussian clusters (Reddy 2023), a user's embeddings, integers."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 
@@ -22,9 +23,10 @@ def sequence_normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(draw)(keys)
 
 
-def first_occurrence(classes: jax.Array) -> jax.Array:
-    """Returns where in its row each class of (B, n) first stands, int32 (B, n)."""
-    return jnp.argmax(classes[:, :, None] == classes[:, None, :], axis=2)
+def first_occurrence(*ids: jax.Array) -> jax.Array:
+    """Returns where in its row each entry of ids (B, n), or each tuple of entries, first stands, int32 (B, n)."""
+    equal = [x[:, :, None] == x[:, None, :] for x in ids]
+    return jnp.argmax(functools.reduce(jnp.logical_and, equal), axis=2)
 
 
 def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
@@ -34,20 +36,31 @@ def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
 
 
 def render_gaussian(
-    means: jax.Array, classes: jax.Array, keys: jax.Array, noise_scale: jax.Array, fresh: bool
+    means: jax.Array,
+    classes: jax.Array,
+    exemplars: jax.Array,
+    keys: jax.Array,
+    noise_scale: jax.Array,
+    fresh: bool,
 ) -> jax.Array:
     """Returns (mu + eps eta) / sqrt(1 + eps^2), float32 (B, n, D), eps = noise_scale (Reddy 2023, section 2).
 
     mu is the mean of the class; with `fresh`, a class below 0 has a mean of its own, drawn from the
-    sequence's key and shared by all its occurrences there. eta is fresh, components N(0, 1 / D).
+    sequence's key and shared by all its occurrences there. eta, components N(0, 1 / D), is drawn anew for
+    each exemplar of a class in a sequence, and shared by the occurrences of that exemplar there.
     """
     shape = (classes.shape[1], means.shape[1])
     normals = sequence_normals(keys, (1 + int(fresh), *shape)) / math.sqrt(means.shape[1])
     mu = means.at[jnp.maximum(classes, 0)].get(mode="clip")
     if fresh:
-        new = jax.vmap(lambda means, first: means[first])(normals[:, 1], first_occurrence(classes))
-        mu = jnp.where(classes[:, :, None] < 0, new, mu)
-    return (mu + noise_scale * normals[:, 0]) / jnp.sqrt(1 + noise_scale**2)
+        mu = jnp.where(classes[:, :, None] < 0, _rows_at(normals[:, 1], first_occurrence(classes)), mu)
+    eta = _rows_at(normals[:, 0], first_occurrence(classes, exemplars))
+    return (mu + noise_scale * eta) / jnp.sqrt(1 + noise_scale**2)
+
+
+def _rows_at(rows: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns rows[b, index[b, i]] of (B, n, D), for index (B, n)."""
+    return jax.vmap(lambda rows, index: rows[index])(rows, index)
 
 
 def render_embeddings(

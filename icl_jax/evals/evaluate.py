@@ -48,7 +48,7 @@ class EvalSet:
 
     sequences: leading axes (S * blocks, batch); facts: of each suite, leading axis S; ways: int32 (S,);
     oracles: float32 (S, O), headline accuracy expected of each oracle, in the order of ORACLES;
-    floor, ceiling: float32 (S,); key: uint32 (2,), the model's own randomness in evals.
+    floor, ceiling: float32 (S,); keys: uint32 (S * blocks, batch, 2), the model's own randomness.
     """
 
     sequences: Sequence
@@ -57,7 +57,7 @@ class EvalSet:
     oracles: jax.Array
     floor: jax.Array
     ceiling: jax.Array
-    key: jax.Array
+    keys: jax.Array
 
 
 def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
@@ -75,10 +75,10 @@ def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
         return make_set(spec, source, tables, h, seed)
 
     def run(apply, variables, eval_set: EvalSet, tables: Tables, bank: dict, h: dict) -> dict:
-        def predict(seqs: Sequence, key: jax.Array) -> jax.Array:
+        def predict(seqs: Sequence, keys: jax.Array) -> jax.Array:
             items = source.items(tables, bank, h, seqs)
             inputs = (items, seqs.labels, seqs.task)
-            output, _ = apply(variables, *inputs, key=key, train=False, positions="query")
+            output, _ = apply(variables, *inputs, key=keys, train=False, positions="query")
             return output.logits
 
         return score_set(spec, predict, eval_set)
@@ -115,7 +115,7 @@ def make_set(spec: EvalSpec, source: Source, tables: Tables, h: dict, seed: jax.
         oracles=oracles,
         floor=floor,
         ceiling=ceiling,
-        key=jax.random.key_data(stream_key(seed, "eval_model")),
+        keys=_to_blocks(spec, jnp.stack([_model_keys(spec, name, seed) for name, _ in spec.suites])),
     )
 
 
@@ -124,10 +124,19 @@ def suite_sequences(
 ) -> Sequence:
     """Returns `count` sequences of a suite, leading axis (count,). Their randomness hangs on the suite's
     name and their number only: another suite, or more sequences, changes none of them."""
-    key = stream_key(seed, "eval", np.uint32(zlib.crc32(name.encode())))
+    key = stream_key(seed, "eval", _number(name))
     drawings = source.num_exemplars, source.num_train_exemplars
     one = lambda key: sample_suite(source.task, suite, source.vocab, tables, h, key, *drawings)
     return jax.vmap(one)(fold_each(key, 0, count))
+
+
+def _model_keys(spec: EvalSpec, name: str, seed: jax.Array) -> jax.Array:
+    """Key data for a model that draws, uint32 (N, 2): as for the sequences, by suite and number only."""
+    return jax.random.key_data(fold_each(stream_key(seed, "eval_model", _number(name)), 0, spec.num_sequences))
+
+
+def _number(name: str) -> np.uint32:
+    return np.uint32(zlib.crc32(name.encode()))
 
 
 def suite_facts(suite: SuiteSpec, source: Source, tables: Tables, h: dict) -> Facts:
@@ -188,12 +197,11 @@ def _map_blocks(spec: EvalSpec, fn: Callable, sequences: Sequence):
 
 
 def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str, jax.Array]:
-    """Returns metric -> (S,) of predict(sequences (B, ...), key) -> logits (B, V), run block by block."""
-    key = jax.random.wrap_key_data(eval_set.key, impl="threefry2x32")
+    """Returns metric -> (S,) of predict(sequences (B, ...), keys (B,)) -> logits (B, V), block by block."""
     restricted = _restricted(spec)
 
     def block(suite, index, seqs):
-        logits = predict(seqs, jax.random.fold_in(key, index))
+        logits = predict(seqs, jax.random.wrap_key_data(eval_set.keys[index], impl="threefry2x32"))
         labels = jax.tree.map(lambda x: x[suite], eval_set.facts.labels)
         return metrics.score(logits, seqs, labels, eval_set.ways[suite], restricted[suite])
 

@@ -9,11 +9,13 @@ answer and they differ. `both`: either may answer (sequences as in training).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from icl_jax.names import suggest
+from icl_jax.data.vocab import needed_labels
+from icl_jax.names import check_least, suggest
 from icl_jax.spec import SuiteSpec, TaskSpec
 
 VALUES = {
@@ -24,6 +26,7 @@ VALUES = {
     "exemplars": ("all", "train", "heldout"),
     "task": ("class", "group"),
 }
+LEAST = {"ways": 0, "shots": 0}
 
 _NO_MATCHING = ("guess_context", "majority", "frequent", "chance")
 # role -> (oracles without the mechanism under test, oracles with it); the best of each counts
@@ -67,6 +70,14 @@ def bounds_of(spec: SuiteSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if spec.labels == "flipped":
         return BOUNDS["flipped"]
     return BOUNDS["iwl" if spec.kind == "broken" else role_of(spec)]
+
+
+def never_shows_answer(spec: SuiteSpec, shared_labels: bool) -> bool:
+    """Returns whether the right answer is never among the context's labels, by construction.
+
+    shared_labels: several classes have one label, so that leaving out a class does not leave out its label.
+    """
+    return spec.kind == "no_support" and spec.task == "class" and (spec.exclude_label or not shared_labels)
 
 
 def describe(spec: SuiteSpec) -> Suite:
@@ -207,10 +218,12 @@ def validate_suites(
     task: TaskSpec,
     bank: BankFacts,
     fewest_classes: int = 0,
+    fewest_ways: int = 0,
 ) -> None:
     """Raises ValueError, naming value, limit and way out, for the first suite that cannot be drawn.
 
     fewest_classes: smallest number of active training classes of any member (0: all not held out).
+    fewest_ways: smallest hyper `ways` of any member (0: not known, and not checked).
     """
     trained = fewest_classes or task.max_classes or bank.num_classes - task.num_holdout
     pools = {
@@ -220,14 +233,17 @@ def validate_suites(
         "zipfian": (trained, "raise hypers.num_classes"),
     }
     for name, spec in suites:
-        for problem in (*_meaning(spec), *_needs(spec, task, bank), *_fit(spec, task, pools)):
+        check_least(f"evals.custom.{name}", spec, LEAST)
+        problems = (_meaning(spec, fewest_ways), _needs(spec, task, bank), _fit(spec, task, pools))
+        for problem in itertools.chain(*problems, _label_problems(spec, task, bank.num_classes, trained)):
             raise ValueError(f"suite {name!r}: {problem}")
 
 
-def _meaning(spec: SuiteSpec) -> Iterable[str]:
+def _meaning(spec: SuiteSpec, fewest_ways: int) -> Iterable[str]:
     """Yields why the fields contradict each other."""
     asks_weights = spec.kind in ("no_support", "broken") or spec.labels in ("flipped", "shifted")
-    if asks_weights and spec.classes in ("holdout", "fresh"):
+    untrained = spec.classes == "fresh" or (spec.classes == "holdout" and spec.task == "class")  # groups are trained
+    if asks_weights and untrained:
         what = f"kind {spec.kind!r} with labels {spec.labels!r}"
         yield f"{what} needs trained classes, classes is {spec.classes!r}; use rare, common or zipfian"
     if spec.kind in ("no_support", "broken") and spec.labels != "fixed":
@@ -236,8 +252,9 @@ def _meaning(spec: SuiteSpec) -> Iterable[str]:
         yield f"kind {spec.kind!r} need not show the answer, answers is 'context'; use answers 'all'"
     if spec.unique and spec.kind not in ("iid", "no_support"):
         yield f"unique is a rule of kinds 'iid' and 'no_support', kind is {spec.kind!r}; use distinct_ways"
-    if spec.labels == "flipped" and spec.ways == 1:
-        yield "labels 'flipped' with ways 1 has nothing to exchange; use ways >= 2"
+    if spec.labels == "flipped" and (spec.ways or fewest_ways) == 1:
+        source = "" if spec.ways else " (hyper `ways`)"
+        yield f"labels 'flipped' with ways 1{source} has nothing to exchange; use ways >= 2"
 
 
 def _needs(spec: SuiteSpec, task: TaskSpec, bank: BankFacts) -> Iterable[str]:
@@ -250,12 +267,28 @@ def _needs(spec: SuiteSpec, task: TaskSpec, bank: BankFacts) -> Iterable[str]:
     ways = spec.ways or task.max_ways
     if spec.labels == "symbols" and task.num_symbols < ways:
         yield f"labels 'symbols' for {ways} ways, task.num_symbols is {task.num_symbols}; raise it to {ways}"
-    if spec.labels == "redrawn" and 0 < task.num_labels < ways:
-        yield f"labels 'redrawn' for {ways} ways, task.num_labels is {task.num_labels}; lower ways"
     if task.kind == "fewshot" and task.core_labels != "fixed" and role_of(spec) != "icl":
         yield f"no class keeps a label in training with task.core_labels {task.core_labels!r}; leave it out"
     if spec.task == "group" and not task.task_token:
         yield "task 'group' without a task token; set task.task_token = True"
+
+
+def _label_problems(spec: SuiteSpec, task: TaskSpec, num_classes: int, trained: int) -> Iterable[str]:
+    """Yields what needs more labels than there are. trained: fewest training classes of a member."""
+    ways = spec.ways or task.max_ways
+    if spec.labels == "redrawn" and 0 < task.num_labels < ways:
+        yield f"labels 'redrawn' for {ways} ways, task.num_labels is {task.num_labels}; lower ways"
+    elif spec.labels == "redrawn" and trained * task.max_multiplicity < ways:
+        yield f"labels 'redrawn' for {ways} ways, there are {trained} trained classes; lower ways"
+    shared = 0 < task.num_labels < needed_labels(task, num_classes)
+    excludes = spec.kind == "broken" or (spec.kind == "no_support" and spec.exclude_label)
+    if not (shared and excludes and spec.task == "class"):
+        return
+    needed = task.context_len + 1 if spec.unique else ways + 1 if spec.kind == "broken" else 2
+    if task.num_labels < needed:
+        way_out = "raise it" + ", or set unique False" * spec.unique
+        have = f"task.num_labels is {task.num_labels}; {way_out}"
+        yield f"needs {needed} labels to keep the query's out of the context, {have}"
 
 
 def _fit(spec: SuiteSpec, task: TaskSpec, pools: Mapping[str, tuple[int, str]]) -> Iterable[str]:

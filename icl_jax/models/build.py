@@ -124,18 +124,30 @@ class Model:
         """Returns (Output, new batch statistics).
 
         items: (B, n+1, *item_shape); labels: int32 (B, n+1), the last is never read; task: int32 (B,).
-        key: for models that draw (one-hot positions shifted at random; None: no shift).
+        key: (B,), a key per sequence, for models that draw (one-hot positions shifted at random; None: no
+        shift): so a sequence is read alike however the batch is split.
         train: batch moments instead of moving averages, which are then updated.
         positions: 'query', or 'items' for the logits at every item (interleaved labels only).
         mean: averages a pytree over the devices that share this batch (None: one device).
         record: sites to return; patches: `taps.Patch`es with masks resolved by `taps.at_step`.
         """
         self._check(positions, record, patches)
-        definition, params, stats = _template(self)
-        network = nnx.merge(definition, _filled(params, variables["params"]), _filled(stats, variables["stats"]))
+        network = self._network(variables)
         with jax.default_matmul_precision(self.spec.precision):
             output = network(items, labels, task, key, train, positions, mean, tuple(record), tuple(patches))
         return output, nnx.to_pure_dict(nnx.state(network, BatchStat))
+
+    def encode(self, variables: dict, items: jax.Array) -> jax.Array:
+        """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
+        lead = items.shape[: items.ndim - len(self.items.shape)]
+        network = self._network(variables)
+        with jax.default_matmul_precision(self.spec.precision):
+            features = network.encoder(items.reshape(-1, *self.items.shape), False, None)
+        return features.reshape(*lead, -1)
+
+    def _network(self, variables: dict) -> Network:
+        definition, params, stats = _template(self)
+        return nnx.merge(definition, _filled(params, variables["params"]), _filled(stats, variables["stats"]))
 
     def _check(self, positions: str, record, patches) -> None:
         if positions not in ("query", "items"):
@@ -148,7 +160,7 @@ class Model:
     def sites(self) -> tuple[str, ...]:
         """Names of the sites that exist, see `taps`."""
         if self.spec.core in recurrent.CELLS:
-            return ("embed", *recurrent.SITES)
+            return ("embed", *recurrent.CELLS[self.spec.core].sites)
         return ("embed", *(s for s in transformer.SITES if s != "mlp_out" or self.spec.mlp_ratio))
 
     def modules(self, params: dict) -> dict:

@@ -75,7 +75,7 @@ class Embedder(nnx.Module):
         """Returns tokens (B, N, D).
 
         features: (B, n+1, content); labels: int32 (B, n+1), the last is not read; task: int32 (B,);
-        key: shifts one-hot positions at random, one shift per sequence (None: no shift).
+        key: (B,) keys that shift one-hot positions at random, one shift per sequence (None: no shift).
         """
         shown = self.table[labels[:, :-1]].astype(features.dtype)
         task = self.table[task][:, None].astype(features.dtype) if self.place.first_item else None
@@ -114,5 +114,5 @@ class Embedder(nnx.Module):
         place = self.place
         shift = jnp.zeros((tokens.shape[0],), jnp.int32)
         if key is not None:
-            shift = jax.random.randint(key, shift.shape, 0, place.slots - place.num_tokens + 1)
+            shift = jax.vmap(lambda k: jax.random.randint(k, (), 0, place.slots - place.num_tokens + 1))(key)
         return jax.nn.one_hot(shift[:, None] + jnp.arange(place.num_tokens)[None], place.slots, dtype=tokens.dtype)

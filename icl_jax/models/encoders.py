@@ -11,15 +11,21 @@ from icl_jax.models.resnet import ResNet
 from icl_jax.spec import ModelSpec
 
 
+def flat(x: jax.Array, inputs: int, dtype: str) -> jax.Array:
+    """Returns items (B, *shape) as vectors (B, inputs); symbols (B,) become one-hot."""
+    return jax.nn.one_hot(x, inputs, dtype=dtype) if x.ndim == 1 else x.reshape(x.shape[0], -1)
+
+
 class MLPEncoder(nnx.Module):
     """Flatten, dense, ReLU, dense."""
 
     def __init__(self, inputs: int, hidden: int, width: int, dtype: str):
         self.hidden = Dense(inputs, hidden, dtype)
         self.out = Dense(hidden, width, dtype)
+        self.inputs, self.dtype = inputs, dtype
 
     def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
-        return self.out(jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1))))
+        return self.out(jax.nn.relu(self.hidden(flat(x, self.inputs, self.dtype))))
 
 
 class LinearEncoder(nnx.Module):
@@ -27,9 +33,10 @@ class LinearEncoder(nnx.Module):
 
     def __init__(self, inputs: int, width: int, dtype: str):
         self.out = Dense(inputs, width, dtype, corrected=False)
+        self.inputs, self.dtype = inputs, dtype
 
     def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
-        return self.out(x.reshape(x.shape[0], -1))
+        return self.out(flat(x, self.inputs, self.dtype))
 
 
 class EmbeddingEncoder(nnx.Module):
@@ -44,26 +51,30 @@ class EmbeddingEncoder(nnx.Module):
 
 
 class IdentityEncoder(nnx.Module):
-    """Vectors as they are."""
+    """Vectors as they are, symbols one-hot."""
 
-    def __init__(self, dtype: str):
-        self.dtype = dtype
+    def __init__(self, inputs: int, dtype: str):
+        self.inputs, self.dtype = inputs, dtype
 
     def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
-        return jnp.asarray(x, self.dtype)
+        return jnp.asarray(flat(x, self.inputs, self.dtype), self.dtype)
 
 
 ENCODERS = ("resnet", "mlp", "linear", "embedding", "identity")
 
 
 def encoder(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int) -> nnx.Module:
-    """Returns the spec's encoder of items of `shape` into `width` features; checked by `validate_model`."""
+    """Returns the spec's encoder of items of `shape` into `width` features; checked by `validate_model`.
+
+    shape (): one of num_symbols symbols.
+    """
     if spec.encoder == "resnet":
         return ResNet(shape, width, spec.encoder_flatten, spec.dtype)
-    if spec.encoder == "mlp":
-        return MLPEncoder(math.prod(shape), spec.encoder_width, width, spec.dtype)
-    if spec.encoder == "linear":
-        return LinearEncoder(math.prod(shape), width, spec.dtype)
     if spec.encoder == "embedding":
         return EmbeddingEncoder(num_symbols, width, spec.dtype)
-    return IdentityEncoder(spec.dtype)
+    inputs = math.prod(shape) if shape else num_symbols
+    if spec.encoder == "mlp":
+        return MLPEncoder(inputs, spec.encoder_width, width, spec.dtype)
+    if spec.encoder == "linear":
+        return LinearEncoder(inputs, width, spec.dtype)
+    return IdentityEncoder(inputs, spec.dtype)

@@ -13,14 +13,13 @@ from flax import nnx
 from icl_jax.models.layers import Dense, along_last, stacked
 from icl_jax.models.taps import RANKS, Patch, Tap, run_layers, with_rank
 
-SITES = ("state",)
 FORGET_BIAS = 1.0
 
 
 class LSTMCell(nnx.Module):
     """kernel: (2 D, 4 D), inputs first; carry: (hidden, cell)."""
 
-    num_carries = 2
+    num_carries, sites = 2, ("cell", "state")
 
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 4 * width, dtype, corrected=False)
@@ -28,17 +27,17 @@ class LSTMCell(nnx.Module):
     def read(self, x: jax.Array) -> jax.Array:
         return _read(self.gates, x)
 
-    def step(self, carry, read: jax.Array):
+    def step(self, carry, read: jax.Array, tap: Tap):
         hidden, cell = carry
         i, g, f, o = jnp.split(read + _recur(self.gates, hidden), 4, axis=-1)
-        cell = jax.nn.sigmoid(f + FORGET_BIAS) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+        cell = tap("cell", jax.nn.sigmoid(f + FORGET_BIAS) * cell + jax.nn.sigmoid(i) * jnp.tanh(g))
+        return tap("state", jax.nn.sigmoid(o) * jnp.tanh(cell)), cell
 
 
 class GRUCell(nnx.Module):
     """kernel: (2 D, 3 D): update, reset, candidate (Cho et al. 2014: the reset acts before the product)."""
 
-    num_carries = 1
+    num_carries, sites = 1, ("state",)
 
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 3 * width, dtype, corrected=False)
@@ -46,18 +45,18 @@ class GRUCell(nnx.Module):
     def read(self, x: jax.Array) -> jax.Array:
         return _read(self.gates, x)
 
-    def step(self, carry, read: jax.Array):
+    def step(self, carry, read: jax.Array, tap: Tap):
         (hidden,), width = carry, carry[0].shape[-1]
         gates = read[:, : 2 * width] + _recur(self.gates, hidden, slice(2 * width))
         update, reset = jnp.split(jax.nn.sigmoid(gates), 2, axis=-1)
         candidate = read[:, 2 * width :] + _recur(self.gates, reset * hidden, slice(2 * width, None))
-        return ((1 - update) * hidden + update * jnp.tanh(candidate),)
+        return (tap("state", (1 - update) * hidden + update * jnp.tanh(candidate)),)
 
 
 class RNNCell(nnx.Module):
     """ReLU(dense(input) + dense(hidden))."""
 
-    num_carries = 1
+    num_carries, sites = 1, ("state",)
 
     def __init__(self, width: int, dtype: str):
         self.input = Dense(width, width, dtype, corrected=False)
@@ -66,8 +65,8 @@ class RNNCell(nnx.Module):
     def read(self, x: jax.Array) -> jax.Array:
         return self.input(x)
 
-    def step(self, carry, read: jax.Array):
-        return (jax.nn.relu(read + self.hidden(carry[0])),)
+    def step(self, carry, read: jax.Array, tap: Tap):
+        return (tap("state", jax.nn.relu(read + self.hidden(carry[0]))),)
 
 
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
@@ -95,14 +94,15 @@ def _over_time(cell, x: jax.Array, tap: Tap) -> jax.Array:
 
     def step(carry, xs):
         read, patches = xs
-        hidden, *rest = cell.step(carry, read)
-        hidden = Tap((), patches)("state", hidden)
-        return (hidden, *rest), hidden
+        now = Tap(tuple(site for site in tap.record if site != "state"), patches)
+        carry = cell.step(carry, read, now)
+        return carry, (carry[0], now.recorded)
 
-    patches = tuple(_timed(p, num_tokens) for p in tap.patches if p.site == "state")
-    _, hidden = jax.lax.scan(step, carry, (cell.read(x).swapaxes(0, 1), patches))
-    hidden = hidden.swapaxes(0, 1)
-    tap.keep("state", hidden)
+    patches = tuple(_timed(p, num_tokens) for p in tap.patches)
+    _, outputs = jax.lax.scan(step, carry, (cell.read(x).swapaxes(0, 1), patches))
+    hidden, recorded = jax.tree.map(lambda y: y.swapaxes(0, 1), outputs)
+    for site, states in {"state": hidden, **recorded}.items():
+        tap.keep(site, states)
     return hidden
 
 
@@ -110,7 +110,7 @@ def _timed(patch: Patch, num_tokens: int) -> Patch:
     """The patch of one layer with time as leading axis, so that the loop over time can scan it."""
 
     def timed(array):
-        array = with_rank(array, RANKS["state"] - 1).swapaxes(0, 1)
+        array = with_rank(array, RANKS[patch.site] - 1).swapaxes(0, 1)
         return jnp.broadcast_to(array, (num_tokens, *array.shape[1:]))
 
     spent = jnp.zeros((num_tokens,), jnp.int32)

@@ -13,6 +13,7 @@ Site shapes (L layers, B sequences, N tokens, D core width, H heads, Dh = D / H)
     attn_out     (L, B, N, D)     what attention adds to the residual stream
     mlp_out      (L, B, N, D)     what the MLP adds
     resid        (L, B, N, D)     residual stream after each block
+    cell         (L, B, N, D)     LSTM: cell state after each token, from which its hidden state is taken
     state        (L, B, N, D)     recurrent cores: hidden state after each token
 """
 
@@ -34,6 +35,7 @@ RANKS = {
     "attn_out": 4,
     "mlp_out": 4,
     "resid": 4,
+    "cell": 4,
     "state": 4,
 }
 MODES = ("replace", "add")

@@ -7,7 +7,7 @@ from icl_jax.models import embed
 from icl_jax.models.encoders import ENCODERS
 from icl_jax.models.recurrent import CELLS
 from icl_jax.models.resnet import last_channels
-from icl_jax.names import suggest
+from icl_jax.names import check_least, suggest
 from icl_jax.spec import ModelSpec
 
 CHOICES = {
@@ -20,11 +20,23 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "precision": ("default", "high", "highest"),
 }
+LEAST = {
+    "num_layers": 1,
+    "width": 1,
+    "num_heads": 1,
+    "mlp_ratio": 0,
+    "num_position_slots": 0,
+    "encoder_width": 1,
+    "readout_layers": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ItemShape:
-    """What an item is: kind 'image' (H, W, C), 'vector' (D,) or 'symbol' () of num_classes symbols."""
+    """What an item is: kind 'image' (H, W, C), 'vector' (D,) or 'symbol' () of num_classes symbols.
+
+    Encoder 'embedding' looks a symbol up in a table; 'linear', 'mlp' and 'identity' read it one-hot.
+    """
 
     kind: str
     shape: tuple[int, ...]
@@ -39,9 +51,7 @@ def validate_model(
         name = getattr(spec, field)
         if name not in known:
             raise ValueError(f"unknown model.{field} {name!r}{suggest(name, known)}")
-    for field, least in (("num_layers", 1), ("width", 1), ("mlp_ratio", 0), ("encoder_width", 1)):
-        if getattr(spec, field) < least:
-            raise ValueError(f"model.{field} {getattr(spec, field)}: must be at least {least}")
+    check_least("model", spec, LEAST)
     place = embed.layout(spec, context_len, task_token)
     _check_positions(spec, place)
     _check_heads(spec, place)
@@ -50,6 +60,8 @@ def validate_model(
 
 
 def _check_positions(spec: ModelSpec, place: embed.Layout) -> None:
+    if spec.positions == "sinusoidal" and spec.position_scale <= 0:
+        raise ValueError(f"model.position_scale {spec.position_scale} must be above 0; raise it")
     if spec.positions == "sinusoidal" and place.core % 2:
         raise ValueError(f"sinusoidal positions need an even core width, not {place.core}; change model.width")
     if spec.positions == "onehot" and place.slots < place.num_tokens:
@@ -67,7 +79,7 @@ def _check_positions(spec: ModelSpec, place: embed.Layout) -> None:
 def _check_heads(spec: ModelSpec, place: embed.Layout) -> None:
     if spec.core != "transformer":
         return
-    if spec.num_heads < 1 or place.core % spec.num_heads:
+    if place.core % spec.num_heads:
         fits = [h for h in range(1, place.core + 1) if place.core % h == 0]
         raise ValueError(
             f"model.num_heads {spec.num_heads} does not divide the core width {place.core}; use one of {fits}"
@@ -97,16 +109,16 @@ def _check_layout(spec: ModelSpec, place: embed.Layout, loss: str) -> None:
 def _check_encoder(spec: ModelSpec, items: ItemShape, place: embed.Layout) -> None:
     if items.kind not in ("image", "vector", "symbol"):
         raise ValueError(f"unknown kind of items {items.kind!r}{suggest(items.kind, ('image', 'vector', 'symbol'))}")
-    if (items.kind == "symbol") != (spec.encoder == "embedding"):
-        use = "'embedding'" if items.kind == "symbol" else "'mlp' or 'linear'"
+    needed = {"embedding": "symbol", "resnet": "image"}.get(spec.encoder, items.kind)
+    if items.kind != needed:
+        use = "'embedding', 'mlp' or 'linear'" if items.kind == "symbol" else "'mlp' or 'linear'"
         raise ValueError(f"model.encoder {spec.encoder!r} cannot read items of kind {items.kind!r}; use {use}")
     if spec.encoder == "resnet":
-        if items.kind != "image":
-            raise ValueError(f"model.encoder 'resnet' cannot read items of kind {items.kind!r}; use 'mlp' or 'linear'")
         last_channels(items.shape, place.content, spec.encoder_flatten)
-    if spec.encoder == "identity" and items.shape != (place.content,):
+    shape = (items.num_classes,) if items.kind == "symbol" else items.shape
+    if spec.encoder == "identity" and shape != (place.content,):
         raise ValueError(
-            f"model.encoder 'identity': items of shape {items.shape} are not vectors of the {place.content} components "
+            f"model.encoder 'identity': items of shape {shape} are not vectors of the {place.content} components "
             "a token takes; use 'linear'"
         )
     if items.kind != "symbol" and math.prod(items.shape) < 1:

@@ -1,6 +1,5 @@
 """The figure of a run: in-context and in-weights learning over training, and one against the other."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from icl_jax.files import replacing
 from icl_jax.report.curves import Curves, Setting, curves
 
 INK, MUTED, GRID = "#1f2933", "#6b7280", "#e5e7eb"
@@ -77,10 +77,8 @@ def learning_figure(
 
 
 def _save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
 
 

@@ -1,13 +1,16 @@
-"""A picture of sequences: each row one sequence, items with their labels, framed by role."""
+"""Pictures of data: of sequences, with labels and roles, and of a bank, classes by exemplars."""
 
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from icl_jax.data.banks import Bank, render
 from icl_jax.data.types import ROLE_NAMES, Batch, Sequence
+from icl_jax.spec import BankSpec
 
 COLOURS = {"query": "#111827", "support": "#0f766e", "distractor": "#c2410c", "remainder": "#9ca3af"}
 
@@ -33,6 +36,51 @@ def sequences_figure(batch: Batch, seqs: Sequence, vocab, path, title: str, rows
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
+
+
+def bank_figure(bank: Bank, bank_spec: BankSpec, path, classes: int = 12, exemplars: int = 10) -> pathlib.Path:
+    """Writes a contact sheet of a bank to `path` (.png or .svg) and returns it.
+
+    A row per class, `classes` of them evenly spread over the bank, and a column per exemplar, the first
+    ones. Images as they are; vectors as strips, a band per component (gaussian bank: without noise);
+    symbols as numbers. bank_spec: the spec the bank was loaded from, 'auto' made concrete.
+    """
+    chosen = np.unique(np.linspace(0, bank.num_classes - 1, min(classes, bank.num_classes)).astype(np.int32))
+    items = _bank_items(bank, bank_spec, chosen, min(exemplars, bank.num_exemplars))
+    rows, columns = items.shape[:2]
+    cell = 2.5 if bank.item_kind == "vector" and columns < 4 else 0.7
+    figure = Figure(figsize=(max(cell * columns, 3.0) + 1.8, 0.6 * rows + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, axes in enumerate(figure.subplots(rows, columns, squeeze=False)):
+        for axis, item in zip(axes, items[row], strict=True):
+            _draw_cell(axis, item, limit=float(np.abs(items).max()))
+        name = bank.group_names[bank.groups[chosen[row]]] if bank.num_groups > 1 else ""
+        axes[0].set_ylabel(f"{chosen[row]}\n{name}", rotation=0, ha="right", va="center", fontsize=7)
+    size = f"{bank.num_classes:,} classes x {bank.num_exemplars} exemplars"
+    figure.suptitle(f"{bank.name}: {size} ({bank.num_train_exemplars} to train on)", fontsize=11)
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _bank_items(bank: Bank, bank_spec: BankSpec, chosen: np.ndarray, count: int) -> np.ndarray:
+    """Returns the first `count` items of each chosen class, (len(chosen), count, *item_shape)."""
+    ids = np.broadcast_to(chosen[:, None], (len(chosen), count))
+    exemplars = np.broadcast_to(np.arange(count, dtype=np.int32), ids.shape)
+    keys = np.zeros((len(chosen), 2), np.uint32)
+    draw = lambda *args: render(bank_spec, *args, 0.0, fresh=False)
+    return np.asarray(draw(bank.arrays, *map(jnp.asarray, (ids, exemplars, keys))))
+
+
+def _draw_cell(axis, item: np.ndarray, limit: float) -> None:
+    """Draws an item of a bank; limit: largest component, one scale of colours for all of a bank's vectors."""
+    if item.ndim == 1:
+        axis.imshow(item[None], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    else:
+        _draw_item(axis, item, "#d1d5db")
 
 
 def _legend_handles() -> list:

@@ -84,6 +84,7 @@ class _Loop:
         self.columns = [member_columns(m) for m in members]
         self.step = 0
         self.saved_step = None
+        self.last_loss = None
         self.headline: dict[str, np.ndarray | None] = {"icl": None, "iwl": None}
 
     def begin(self, initial) -> None:
@@ -113,8 +114,12 @@ class _Loop:
         self._write(train_rows(self.step, metrics | {"diverged": self.diverged}))
         if self.step % self.plan.eval_every == 0:
             self.evaluate()
-        status = [f"diverged at {d}" if d >= 0 else "running" for d in self.diverged]
-        self.progress.update(self.step, metrics["loss"], self.headline["icl"], self.headline["iwl"], status)
+        self.last_loss = metrics["loss"]
+        self._show(self.last_loss, "running")
+
+    def _show(self, loss, word: str) -> None:
+        status = [f"diverged at {d}" if d >= 0 else word for d in self.diverged]
+        self.progress.update(self.step, loss, self.headline["icl"], self.headline["iwl"], status)
 
     def evaluate(self) -> None:
         """Runs the evals and keeps the headline accuracies for the display."""
@@ -135,8 +140,12 @@ class _Loop:
 
     def finish(self) -> None:
         """Saves where the run ends and waits until it is on disk."""
+        self.progress.phase("saving")
         self.save(force=True)
         self.checkpoints.wait()
+        complete = "done" if self.step == self.plan.num_steps else "stopped"
+        self._show(self.last_loss, complete)
+        self.progress.phase(complete)
 
     def collected_state(self):
         return self.layout.collect(self.state)

@@ -13,22 +13,23 @@ import optax
 from icl_jax.names import suggest
 from icl_jax.spec import TrainSpec
 
-# optax's own name of each optimiser and the hypers it takes beside the learning rate.
+ADAM_HYPERS = ("b1", "b2", "eps")
+# name -> (optax's own name, the hypers it reads beside the learning rate). The rest keep optax's defaults.
 OPTIMISERS = {
-    "adam": "adam",
-    "adamw": "adam",  # adam with decoupled decay, which `decay` below adds
-    "nadam": "nadam",
-    "radam": "radam",
-    "amsgrad": "amsgrad",
-    "adabelief": "adabelief",
-    "adafactor": "adafactor",
-    "adagrad": "adagrad",
-    "lamb": "lamb",
-    "lion": "lion",
-    "rmsprop": "rmsprop",
-    "sgd": "sgd",
-    "momentum": "sgd",
-    "yogi": "yogi",
+    "adam": ("adam", ADAM_HYPERS),
+    "adamw": ("adam", ADAM_HYPERS),  # adam with decoupled decay, which `update` below adds
+    "nadam": ("nadam", ADAM_HYPERS),
+    "radam": ("radam", ADAM_HYPERS),
+    "amsgrad": ("amsgrad", ADAM_HYPERS),
+    "adabelief": ("adabelief", ()),
+    "adafactor": ("adafactor", ()),
+    "adagrad": ("adagrad", ()),
+    "lamb": ("lamb", ()),
+    "lion": ("lion", ()),
+    "rmsprop": ("rmsprop", ()),
+    "sgd": ("sgd", ()),
+    "momentum": ("sgd", ("b1",)),
+    "yogi": ("yogi", ()),
 }
 SCHEDULES = ("constant", "rsqrt", "cosine", "linear")
 MODULES = ("attention", "mlp", "encoder", "embeddings")
@@ -67,12 +68,11 @@ def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
 
 def optimiser(spec: TrainSpec, h: dict, rate: jax.Array) -> optax.GradientTransformation:
     """Returns the optax optimiser with this step's numbers; its state does not depend on them."""
-    build = getattr(optax, OPTIMISERS[spec.optimiser])
-    known = inspect.signature(build).parameters
-    given = {"b1": h["b1"], "b2": h["b2"], "eps": h["eps"], "decay": h["b2"], "weight_decay": 0.0}
-    kwargs = {k: v for k, v in given.items() if k in known}
-    if spec.optimiser == "momentum":
-        kwargs["momentum"] = h["b1"]
+    optax_name, reads = OPTIMISERS[spec.optimiser]
+    build = getattr(optax, optax_name)
+    kwargs = {"momentum" if optax_name == "sgd" else name: h[name] for name in reads}
+    if "weight_decay" in inspect.signature(build).parameters:
+        kwargs["weight_decay"] = 0.0  # ours is by module
     chain = [optax.clip_by_global_norm(h["clip_norm"])] if spec.clip else []
     return optax.chain(*chain, build(learning_rate=rate, **kwargs))
 

@@ -93,13 +93,19 @@ class Layout:
         return first_of_group.reshape(-1, *first_of_group.shape[2:])[: self.num_members]
 
 
-def choose_layout(num_members: int, batch_size: int, devices: int = 0, batch_shards: int = 0) -> Layout:
+def choose_layout(
+    num_members: int, batch_size: int, devices: int = 0, batch_shards: int = 0, *, may_split: bool = True
+) -> Layout:
     """Returns the layout asked for, or the one with the least work per device where 0 is given.
 
-    Raises ValueError when the devices or the batch cannot be split that way.
+    may_split: whether a batch may be shared without being asked to; not where batch statistics are per
+    device, which would make results depend on the number of devices. Raises ValueError when the devices
+    or the batch cannot be split that way.
     """
     available = jax.device_count()
     devices = devices or available
+    if devices < 1 or batch_shards < 0:
+        raise ValueError(f"runtime.devices {devices}, batch_shards {batch_shards}: use 0 (chosen) or more")
     if devices > available:
         raise ValueError(f"runtime.devices {devices} > {available} available; lower it or set it to 0 (all)")
     if jax.process_count() > 1 and devices != available:
@@ -107,9 +113,15 @@ def choose_layout(num_members: int, batch_size: int, devices: int = 0, batch_sha
     if batch_shards:
         return _checked(Layout(num_members, devices, batch_shards), batch_size)
     # Averaging gradients costs something, so sharing a batch must save a fifth to be chosen.
-    fits = [s for s in range(1, devices + 1) if devices % s == 0 and batch_size % s == 0]
+    limit = devices if may_split else 1
+    fits = [s for s in range(1, limit + 1) if devices % s == 0 and batch_size % s == 0]
     layouts = [Layout(num_members, devices, s) for s in fits]
-    return min(layouts, key=lambda a: (a.width / a.batch_shards * (1.2 if a.batch_shards > 1 else 1.0), a.batch_shards))
+    return min(layouts, key=_cost)
+
+
+def _cost(layout: Layout) -> tuple[float, int]:
+    work = layout.width / layout.batch_shards
+    return (work * 1.2 if layout.batch_shards > 1 else work, layout.batch_shards)
 
 
 def _checked(layout: Layout, batch_size: int) -> Layout:
@@ -142,6 +154,18 @@ def barrier(name: str) -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def agree(write: Callable[[], object]) -> None:
+    """Runs `write` on the process that writes files; all others fail with it instead of waiting for ever."""
+    error = None
+    if primary():
+        try:
+            write()
+        except Exception as caught:
+            error = caught
+    if anywhere(error is not None):
+        raise error or ValueError("process 0 refused the run; its message says why")
 
 
 def primary() -> bool:

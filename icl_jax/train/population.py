@@ -72,11 +72,17 @@ def build(
         evals,
         layout.spread(member_inputs(members, orders)),
         layout.replicate(bank),
-        layout.spread(patches),
+        layout.spread(jax.tree.map(lambda x: _per_member(x, len(members)), patches)),
         layout.map(functools.partial(_start, program, evals)),
         layout.map(functools.partial(_chunk, program, steps), donate=(0,)),
         layout.map(functools.partial(_evaluate, program, evals)),
     )
+
+
+def _per_member(x, num_members: int) -> np.ndarray:
+    """A patch's number that all members share, such as its steps, gets a member axis."""
+    x = np.asarray(x)
+    return np.broadcast_to(x, (num_members,)) if x.ndim == 0 else x
 
 
 def _start(program: Program, evals, inputs: MemberInputs):
@@ -129,9 +135,3 @@ def abstract_state(population: Population) -> MemberState:
     num = population.program.layout.num_members
     state, _ = jax.eval_shape(population.start, population.inputs)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape[2:]), x.dtype), state)
-
-
-def param_count(population: Population) -> int:
-    """Returns the number of parameters of one member."""
-    params = abstract_state(population).params
-    return sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(params))

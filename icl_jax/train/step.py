@@ -17,7 +17,7 @@ from icl_jax import hypers as hy
 from icl_jax.data.source import Source
 from icl_jax.models.build import Model
 from icl_jax.models.taps import at_step
-from icl_jax.rng import stream_key
+from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import RunSpec
 from icl_jax.train import optim
 from icl_jax.train.parallel import Layout, local_batch
@@ -77,8 +77,8 @@ def train_step(program: Program, bank, inputs: MemberInputs, tables, patches, st
     first = layout.shard_index() * count
     batch = program.source.batch(tables, bank, h, inputs.seeds["data"], state.step, first, count)
     active = program.source.active_labels(tables, h)
-    key_model = stream_key(inputs.seeds["data"], "model", state.step)
-    loss_fn = lambda p: _loss(program, p, state.stats, batch, active, key_model, at_step(patches, state.step))
+    keys_model = fold_each(stream_key(inputs.seeds["data"], "model", state.step), first, count)
+    loss_fn = lambda p: _loss(program, p, state.stats, batch, active, keys_model, at_step(patches, state.step))
     (loss, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     loss, accuracy, grads, stats = layout.mean((loss, accuracy, grads, stats))
     modules = program.model.modules(state.params)
@@ -92,7 +92,7 @@ def train_step(program: Program, bank, inputs: MemberInputs, tables, patches, st
     return _advance(state, new, jnp.isfinite(loss) & jnp.isfinite(norm)), metrics
 
 
-def _loss(program: Program, params, stats, batch, active, key, patches):
+def _loss(program: Program, params, stats, batch, active, keys, patches):
     """Weighted cross-entropy over the active labels; aux: batch statistics, accuracy on the query."""
     where = "query" if program.spec.task.loss == "query" else "items"
     output, stats = program.model.apply(
@@ -100,7 +100,7 @@ def _loss(program: Program, params, stats, batch, active, key, patches):
         batch.items,
         batch.labels,
         batch.task,
-        key=key,
+        key=keys,
         train=True,
         positions=where,
         mean=program.layout.mean if program.spec.model.sync_batch_stats else None,

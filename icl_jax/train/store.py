@@ -6,7 +6,6 @@ Parquet cannot be appended to, so each flush writes a part of its own, whole or 
 """
 
 import math
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from icl_jax.files import replacing
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
 _TYPES = {
@@ -107,7 +108,7 @@ class MetricsWriter:
         self._waiting = [table for table in self._waiting if table.num_rows]
         if not self.directory.is_dir() or jax.process_index() != 0:
             return
-        for leftover in self.directory.glob("*.tmp"):
+        for leftover in self.directory.glob(".*.tmp*"):
             leftover.unlink()
         for path in sorted(self.directory.glob("part-*.parquet")):
             first, last = (int(group) for group in _PART.fullmatch(path.name).groups())
@@ -124,14 +125,8 @@ def _part_name(first: int, last: int) -> str:
 
 
 def _write(table: pa.Table, path: pathlib.Path) -> None:
-    """Writes a file as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read_metrics(where: str | pathlib.Path) -> pa.Table:
@@ -140,7 +135,7 @@ def read_metrics(where: str | pathlib.Path) -> pa.Table:
     Columns and rows are in canonical order; a column that some parts lack is null there. Raises
     FileNotFoundError when there is no part.
     """
-    pattern = str(pathlib.Path(where) / "*.parquet") if pathlib.Path(where).is_dir() else str(where)
+    pattern = str(pathlib.Path(where) / "part-*.parquet") if pathlib.Path(where).is_dir() else str(where)
     with duckdb.connect() as database:
         try:
             rows = database.read_parquet(pattern, union_by_name=True).to_arrow_table()
