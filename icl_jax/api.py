@@ -193,9 +193,11 @@ def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
     experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""))
     if experiment.identity != fields["identity"]:
         found, here = fields["bank"], experiment.bank
+        if found["digest"] == here.digest:
+            raise ValueError(f"{run.directory} was written by a version of icl_jax whose runs differ; use that version")
         raise ValueError(
             f"{run.directory} was trained on bank {found['name']} {found['digest']}, and here that bank is "
-            f"{here.digest}: make the same one available (bank.data_dir, bank.path), or use the version that made it"
+            f"{here.digest}: make the same one available (bank.data_dir, bank.path)"
         )
     return experiment
 
@@ -219,6 +221,8 @@ def evaluate(
     enable_compilation_cache()
     config = run.config.copy_and_resolve_references()
     config.evals.suites = tuple(suites or suite_names(config))
+    for name in set(config.evals.custom) - set(config.evals.suites):
+        del config.evals.custom[name]
     config.evals.icl = config.evals.iwl = suite_names(config)[0]
     config.evals.num_sequences = num_sequences or config.evals.num_sequences
     experiment = experiment_of(run, config)

@@ -18,13 +18,16 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
+from rich.table import Table
 
 from icl_jax import api, doctor, sampling, transfer
 from icl_jax import config as cfg
 from icl_jax.data.banks import describe_banks, prepare_bank
+from icl_jax.evals.suites import SUITES
 from icl_jax.names import suggest
 from icl_jax.report.suites import suite_table
 from icl_jax.train.leaves import CheckpointError
+from icl_jax.train.parallel import join_processes, primary
 
 STOPPED = 75  # exit code of a run that a signal ended before its last step ("try again later", sysexits.h)
 
@@ -32,15 +35,25 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
 flags.DEFINE_list("suites", [], "eval: names of eval suites (default: those of the run).")
 flags.DEFINE_integer("step", -1, "eval, data embed: step of the checkpoint (-1: the newest).")
+flags.DEFINE_bool("list", False, "eval: say what each named suite is instead.")
 flags.DEFINE_integer("num_sequences", 0, "eval, data show: how many sequences (0: the default).")
 flags.DEFINE_integer("member", 0, "data show, data embed: which member of the population.")
 flags.DEFINE_integer("image_size", 0, "import: pixels a side (0: as the file says, else 105).")
 flags.DEFINE_string("to", "", "Where to write: a file (data show, data embed) or a directory (import).")
 flags.DEFINE_string("data_dir", "", "data prepare: the TFDS directory.")
 
+flags.DEFINE_bool("distributed", False, "train: one of several processes (pods and SLURM are detected).")
+flags.DEFINE_string("coordinator", None, "distributed: host:port of process 0, where it is not detected.")
+flags.DEFINE_integer("num_processes", None, "distributed: how many processes, where it is not detected.")
+flags.DEFINE_integer("process_id", None, "distributed: which of them this is, where it is not detected.")
+
 
 def _train(args: list[str]) -> None:
+    if FLAGS.distributed:
+        join_processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     run = api.train(_config())
+    if not primary():
+        return
     steps = run.config.train.num_steps
     if run.step < steps:
         print(f"stopped at step {run.step:,} of {steps:,}; the same command goes on from there")
@@ -51,9 +64,22 @@ def _train(args: list[str]) -> None:
 
 
 def _eval(args: list[str]) -> None:
+    if FLAGS.list:
+        _wide().print(suites_table())
+        return
     run = api.load_run(_one(args, "icl eval RUN"))
     table = api.evaluate(run, FLAGS.suites or None, step=_step(), num_sequences=FLAGS.num_sequences or None)
-    Console().print(suite_table(table, cfg.varied(run.members)))
+    _wide().print(suite_table(table, cfg.varied(run.members)))
+
+
+def suites_table() -> Table:
+    """Returns the named suites with their facts, for a terminal."""
+    shown = Table(header_style="bold", box=None, pad_edge=False)
+    for title in ("suite", "context", "counts", "argmax over", "floor: best of", "ceiling"):
+        shown.add_column(title)
+    for name, suite in SUITES.items():
+        shown.add_row(name, suite.context, suite.counts, suite.argmax, ", ".join(suite.floor), ", ".join(suite.ceiling))
+    return shown
 
 
 def _data(args: list[str]) -> None:
@@ -75,6 +101,8 @@ def _data_show(args: list[str]) -> None:
 def _data_banks(args: list[str]) -> None:
     for name, available, detail in describe_banks():
         print(f"{name:12s} {'available' if available else 'not here'}: {detail}")
+    if FLAGS.config is not None:
+        print(sampling.show_bank(FLAGS.config, FLAGS.to or "bank.png"))
 
 
 def _data_prepare(args: list[str]) -> None:
@@ -136,6 +164,11 @@ def _one(args: list[str], usage: str) -> str:
     if len(args) != 1:
         raise ValueError(f"usage: {usage}")
     return args[0]
+
+
+def _wide() -> Console:
+    """A console for wide tables: a file or a pipe has no width of its own."""
+    return Console() if sys.stdout.isatty() else Console(width=170)
 
 
 def _config():

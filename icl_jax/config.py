@@ -102,26 +102,31 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
     """Returns a copy with dotted fields changed, e.g. {"hypers.p_bursty": 0.5}."""
     config = config.copy_and_resolve_references()
     for path, value in changes.items():
-        *rooms, leaf = check_field(config, path)
+        *rooms, leaf = check_field(config, path, new_suites=True)
         room = config
         for name in rooms:
             room = room[name]
-        old = room[leaf]
+        old = room.get(leaf)  # a suite of your own may be new
         if isinstance(old, tuple) and not isinstance(value, tuple | list):
             value = (value,)
         room[leaf] = tuple(value) if isinstance(value, list) else value
     return config
 
 
-def check_field(config: ConfigDict, path: str) -> list[str]:
-    """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown."""
+def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list[str]:
+    """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown.
+
+    new_suites: evals.custom may get a suite that it does not hold yet.
+    """
     parts, node = path.split("."), config
     for depth, name in enumerate(parts):
         if not isinstance(node, ConfigDict) or name not in node:
             where = ".".join(parts[:depth]) or "config"
             known = list(node) if isinstance(node, ConfigDict) else []
-            if where == "evals.custom":
+            if where == "evals.custom" and new_suites and depth == len(parts) - 1:
                 return parts
+            if where == "evals.custom":
+                raise ValueError(f"no suite {name!r} in evals.custom; define it in the config file")
             raise ValueError(f"unknown field {name!r} in {where}{suggest(name, known)}")
         node = node[name]
     return parts
@@ -231,7 +236,8 @@ def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
         )
     _check_kept(config.checkpoint)
     common = math.gcd(common, *started)
-    limit = max(1, config.runtime.chunk_steps)
+    if (limit := config.runtime.chunk_steps) < 1:
+        raise ValueError(f"runtime.chunk_steps {limit}: must be at least 1")
     return max(d for d in range(1, common + 1) if common % d == 0 and d <= limit)
 
 

@@ -15,8 +15,6 @@ from icl_jax.spec import HYPERS
 # means preparing the tables inside every step.
 TABLE_HYPERS = ("num_classes", "zipf_exponent", "multiplicity")
 
-WHOLE = ("num_classes", "ways", "shots", "multiplicity")  # counts: constants must be whole numbers
-
 Entry = float | tuple[tuple[float, float], ...]
 
 
@@ -46,8 +44,6 @@ def entries(name: str, value) -> tuple[Entry, ...]:
 def _check_entry(name: str, entry) -> Entry:
     if _is_number(entry):
         _check_range(name, entry)
-        if name in WHOLE and entry != int(entry):
-            raise ValueError(f"hypers.{name} = {entry} is not a whole number ({HYPERS[name].doc}); round it")
         return float(entry)
     if not _is_schedule(entry):
         raise ValueError(f"hypers.{name}: {entry!r} is neither a number nor a schedule ((step, value), ...)")

@@ -9,10 +9,12 @@ from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
+from icl_jax.data.banks import load_bank, resolve_bank
 from icl_jax.data.statistics import statistics
 from icl_jax.data.types import Batch, Sequence
 from icl_jax.experiment import Experiment, member_label, prepare_experiment
-from icl_jax.report.pictures import sequences_figure
+from icl_jax.report.pictures import bank_figure, sequences_figure
+from icl_jax.spec import BankSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +56,9 @@ def show(sample: Sample, path: str | pathlib.Path, rows: int = 8) -> pathlib.Pat
     member = sample.experiment.members[sample.member]
     label = member_label(member, cfg.varied(sample.experiment.members))
     return sequences_figure(sample.batch, sample.sequences, sample.experiment.program.source.vocab, path, label, rows)
+
+
+def show_bank(config: ConfigDict, path: str | pathlib.Path) -> pathlib.Path:
+    """Writes a contact sheet of a config's bank, classes x exemplars; returns its path."""
+    spec = resolve_bank(BankSpec(**config.bank.to_dict()))
+    return bank_figure(load_bank(spec), spec, path)

@@ -1,4 +1,4 @@
-"""Test session set-up: 8 virtual CPU devices, data by one environment variable.
+"""Test session set-up: 8 virtual CPU devices, quick compiles, data by one environment variable.
 
 ICL_SHARED names the directory that holds `data/` and `golden/`. Without it tests that need real data
 skip and say so; with ICL_REQUIRE_DATA=1 (CI, where the data exist) such a skip is a failure.
@@ -10,6 +10,9 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    # Tests compile many programs and run each for a moment: unoptimised machine code halves their time.
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 import jax
 import pytest

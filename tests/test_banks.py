@@ -209,8 +209,24 @@ def gaussian():
     """A rendering function of the gaussian bank, and the bank."""
     spec = BankSpec(name="gaussian", num_classes=50, dim=32)
     bank = load_bank(spec)
-    draw = jax.jit(lambda classes, keys, eps: render(spec, bank.arrays, classes, classes * 0, keys, eps))
+
+    @jax.jit
+    def draw(classes, keys, eps, exemplars=None):
+        exemplars = jnp.broadcast_to(jnp.arange(8), classes.shape) if exemplars is None else exemplars
+        return render(spec, bank.arrays, classes, exemplars, keys, eps)
+
     return draw, bank
+
+
+def test_an_exemplar_of_the_gaussian_bank_is_one_item_of_its_sequence(gaussian):
+    draw, _ = gaussian
+    classes = jnp.tile(jnp.array([3, 3, 7, -1, 3, 7, -1, -1]), (500, 1))
+    exemplars = jnp.tile(jnp.array([0, 1, 0, 4, 0, 2, 4, 5]), (500, 1))
+    keys = jnp.asarray(np.random.default_rng(4).integers(0, 2**32, (500, 2), dtype=np.uint32))
+    items = np.asarray(draw(classes, keys, 1.0, exemplars))
+    equal = (items[:, :, None] == items[:, None]).all(-1)
+    pair = np.stack([classes, exemplars], axis=-1)
+    np.testing.assert_array_equal(equal, (pair[:, :, None] == pair[:, None]).all(-1))
 
 
 def test_gaussian_items_have_variance_one_over_dim_at_any_noise(gaussian):
@@ -327,7 +343,9 @@ def test_bad_embeddings_are_refused(tmp_path, fields, message):
         ({"exemplars": "seperated"}, "did you mean 'separated'"),
         ({"ink": 0.5}, "ink 0.5"),
         ({"image_size": 0}, r"image_size 0 is not in \[2, 512\]"),
-        ({"num_classes": -1}, "num_classes -1"),
+        ({"num_classes": -1}, "bank.num_classes -1 must be at least 0"),
+        ({"num_exemplars": 0}, "bank.num_exemplars 0 must be at least 1"),
+        ({"holdout_exemplars": -1}, "bank.holdout_exemplars -1 must be at least 0"),
         ({"name": "gaussian", "augment": True}, "bank 'gaussian' has no drawings to flip"),
         ({"name": "embeddings"}, "set bank.path"),
         ({"name": "omniglot", "data_dir": "/no/such"}, r"no directory /no/such.*\(1\).*\(2\).*\(3\).*glyphs"),
@@ -364,6 +382,10 @@ def test_auto_is_omniglot_where_it_is_found_else_glyphs(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     found = resolve_bank(BankSpec())
     assert (found.name, found.data_dir) == ("omniglot", str(tmp_path))
+    for name in ("auto", "omniglot"):  # sizes it cannot have are not ignored
+        for field in ("num_classes", "num_exemplars"):
+            with pytest.raises(ValueError, match=rf"bank.{field} 7: bank 'omniglot' always has .* 'glyphs'"):
+                resolve_bank(BankSpec(name=name, **{field: 7}))
     assert describe_banks()[0][1]
 
 

@@ -17,6 +17,7 @@ from icl_jax.evals.suites import SUITES, describe, resolve_suites, validate_suit
 from icl_jax.spec import BankSpec, EvalSpec, SuiteSpec, TaskSpec, hyper_defaults
 
 NUM = 256
+NO_SUPPORT = {"kind": "no_support", "classes": "zipfian", "labels": "fixed", "answers": "all"}
 BANK = BankSpec(name="gaussian", num_classes=70, num_exemplars=20, holdout_exemplars=5)
 TASK = TaskSpec(context_len=8, num_common=10, num_holdout=10, max_multiplicity=2, fresh=True, num_symbols=4)
 FACTS = {"name": "gaussian", "num_classes": 70, "num_exemplars": 20, "num_train_exemplars": 15}
@@ -329,12 +330,17 @@ def test_resolve_suites():
         ({"labels": "redrawn", "ways": 4}, {"num_labels": 3}, {}, "task.num_labels is 3"),
         ({"kind": "iid", "answers": "all", "unique": True}, {"context_len": 10}, {}, "needs 11 holdout"),
         ({"task": "group"}, {}, {}, "task.task_token"),
+        ({"ways": -2}, {}, {}, "evals.custom.mine.ways -2 must be at least 0"),
+        ({"classes": "rare", "labels": "flipped", "ways": 0}, {}, {}, "ways 1 .hyper `ways`. has nothing"),
+        (NO_SUPPORT | {"unique": True}, {"num_labels": 8}, {}, "needs 9 labels .*num_labels is 8; .*unique"),
+        (NO_SUPPORT, {"num_labels": 1}, {}, "needs 2 labels to keep the query's out of the context"),
+        (NO_SUPPORT | {"kind": "broken"}, {"num_labels": 2}, {}, "needs 3 labels"),
     ],
 )
 def test_impossible_suites_are_refused(fields, task, bank, message):
     suites = resolve_suites([{"mine": fields}])
     with pytest.raises(ValueError, match=message):
-        validate_suites(suites, dataclasses.replace(TASK, **task), SimpleNamespace(**FACTS | bank))
+        validate_suites(suites, dataclasses.replace(TASK, **task), SimpleNamespace(**FACTS | bank), fewest_ways=1)
 
 
 def test_named_suites_are_possible_and_blocks_must_fit():

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from icl_jax.data.banks import load_bank
 from icl_jax.report.curves import curves
 from icl_jax.report.figures import _colours, _log_spaced, learning_figure, short_number
+from icl_jax.report.pictures import bank_figure
 from icl_jax.report.table import final_table, rich_table
+from icl_jax.spec import BankSpec
 from icl_jax.train.store import to_table
 
 STEPS = np.arange(0, 4001, 200)
@@ -144,3 +147,20 @@ def test_final_table_has_the_numbers():
     assert rows["0.9"][2].startswith(f"{200 * (last.mean() - 0.5):.0f}%")
     shown = rich_table(make_table(dies=(2,)), group_by=["p_bursty"], **SUITES)
     assert [column.header for column in shown.columns] == lines[0] and shown.row_count == 4
+
+
+def test_a_bank_has_its_contact_sheet(tmp_path):
+    np.save(tmp_path / "items.npy", np.random.default_rng(0).normal(size=(5, 3, 4)))
+    banks = {
+        "glyphs": (BankSpec("glyphs", image_size=14, num_classes=6, num_exemplars=4), 3),
+        "gaussian": (BankSpec("gaussian", num_classes=6, dim=8), 1),
+        "symbols": (BankSpec("symbols", num_classes=3), 1),
+        "embeddings": (BankSpec("embeddings", path=str(tmp_path / "items.npy")), 3),
+    }
+    for name, (spec, columns) in banks.items():
+        path = bank_figure(load_bank(spec), spec, tmp_path / "pictures" / f"{name}.png", classes=4, exemplars=3)
+        pixels = np.asarray(Image.open(path).convert("L"))
+        dark = (pixels < 230).any(1)
+        rows = (np.diff(dark.astype(int)) == 1).sum()  # the title, and a row of cells per class
+        assert rows == 1 + min(4, load_bank(spec).num_classes), name
+        assert pixels.shape[1] > 60 * columns

@@ -15,6 +15,7 @@ from icl_jax.data import labels as lb
 from icl_jax.data.sequences import sample, sample_suite
 from icl_jax.data.types import DISTRACTOR, SUPPORT
 from icl_jax.data.vocab import Vocab, make_vocab
+from icl_jax.evals.suites import never_shows_answer
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import SuiteSpec, TaskSpec, hyper_defaults
 
@@ -167,6 +168,16 @@ def test_label_noise_replaces_context_labels_only():
     assert uniform((noisy.labels - clean.labels)[:, :-1][changed] % 16 - 1, 15)
 
 
+def test_label_noise_keeps_the_kind_of_a_label():
+    vocab, tables, _ = make_tables(dataclasses.replace(SHARED, num_symbols=5, task_token=True))
+    labels = jnp.array([3, vocab.groups + 6, vocab.symbols, vocab.symbols + 4, 9])
+    words = jax.random.bits(jax.random.key(4), (4000, 2, 4), jnp.uint32)
+    noisy = np.asarray(jax.jit(jax.vmap(lambda w: lb.add_noise(vocab, tables, labels, 1.0, w)))(words))
+    for i, (first, size) in enumerate([(0, 16), (vocab.groups, 7), (vocab.symbols, 5), (vocab.symbols, 5)]):
+        assert uniform(noisy[:, i] - first, size)
+    assert (noisy[:, -1] == 9).all()
+
+
 def test_a_task_token_asks_for_classes_or_groups():
     task = dataclasses.replace(TASK, task_token=True)
     vocab, tables, _ = make_tables(task)
@@ -248,13 +259,15 @@ def test_broken_suites_put_the_querys_label_on_another_class(task):
 
 
 def test_no_support_excludes_the_querys_class_and_label():
-    suite = SuiteSpec(kind="no_support", classes="zipfian")
-    for exclude in (True, False):
-        s = draw(SHARED, dataclasses.replace(suite, exclude_label=exclude), zipf_exponent=2.0)
+    for exclude, unique in ((True, False), (False, False), (True, True), (False, True)):
+        suite = SuiteSpec("no_support", "zipfian", "fixed", "all", exclude_label=exclude, unique=unique)
+        s = draw(SHARED, suite, zipf_exponent=1.0)
         first, _ = own(SHARED, s.classes)
         np.testing.assert_array_equal(s.labels, first)
         assert not (s.classes[:, :-1] == s.classes[:, -1:]).any()
-        assert (s.labels[:, :-1] == s.labels[:, -1:]).any() == (not exclude)
+        shown = (s.labels[:, :-1] == s.labels[:, -1:]).any()
+        assert shown == (not exclude) == (not never_shows_answer(suite, shared_labels=True))
+        assert never_shows_answer(suite, shared_labels=False)
 
 
 def test_excluding_a_label_keeps_the_other_frequencies():

@@ -10,6 +10,7 @@ from flax import nnx
 
 from icl_jax.models import embed, resnet, taps
 from icl_jax.models.build import ItemShape, build, num_params, validate_model
+from icl_jax.models.validate import LEAST
 from icl_jax.spec import ModelSpec
 
 B, N_CONTEXT, VOCAB = 3, 3, 6
@@ -130,7 +131,7 @@ def test_scanned_layers_equal_unrolled_ones(core, batch, monkeypatch):
     results = []
     for most_unrolled in (4, 0):
         monkeypatch.setattr(taps, "UNROLLED_LAYERS", most_unrolled)
-        results.append((run(()), run((patch,)), jax.jit(jax.grad(loss))(variables["params"])))
+        results.append((run((patch,)), jax.jit(jax.grad(loss))(variables["params"])))
     jax.tree.map(lambda a, b: close(a, b, 1e-5), *results)
 
 
@@ -291,6 +292,16 @@ def test_flattened_resnet_features_have_the_width():
 IMAGES, SYMBOLS = ItemShape("image", (28, 28, 1)), ItemShape("symbol", (), 9)
 
 
+@pytest.mark.parametrize("name", ["linear", "mlp", "identity"])
+def test_encoders_read_symbols_as_one_hot_vectors(name):
+    spec = dataclasses.replace(SMALL, encoder=name, width=9, num_heads=3)
+    symbols, vectors = (build(spec, items, VOCAB, 3, False) for items in (SYMBOLS, ItemShape("vector", (9,))))
+    variables = symbols.init(jax.random.key(15))
+    features = symbols.encode(variables, jnp.arange(9))
+    close(features, vectors.encode(variables, jnp.eye(9)))
+    assert len(np.unique(np.asarray(features).round(4), axis=0)) == 9
+
+
 @pytest.mark.parametrize(
     ("changes", "items", "message"),
     [
@@ -303,12 +314,14 @@ IMAGES, SYMBOLS = ItemShape("image", (28, 28, 1)), ItemShape("symbol", (), 9)
         ({"positions": "onehot", "num_position_slots": 5}, VECTORS, "num_position_slots 5 < 7 tokens"),
         ({"positions": "onehot", "num_position_slots": 16}, VECTORS, "raise the width"),
         ({"positions": "onehot", "tied": True}, VECTORS, "model.tied"),
-        ({"encoder": "mlp"}, SYMBOLS, "use 'embedding'"),
+        ({"encoder": "resnet"}, SYMBOLS, "use 'embedding', 'mlp' or 'linear'"),
+        ({"encoder": "identity"}, SYMBOLS, r"items of shape \(9,\) .* 16 components"),
         ({"encoder": "embedding"}, IMAGES, "cannot read items of kind 'image'"),
         ({"encoder": "resnet"}, VECTORS, "cannot read items of kind 'vector'"),
         ({"encoder": "identity"}, VECTORS, "use 'linear'"),
         ({"encoder": "resnet", "encoder_flatten": True, "width": 60}, ItemShape("image", (105, 105, 1)), "multiple"),
-        ({"num_layers": 0}, VECTORS, "num_layers 0: must be at least 1"),
+        *(({field: -1}, VECTORS, f"model.{field} -1 must be at least") for field in LEAST),
+        ({"positions": "sinusoidal", "position_scale": 0.0}, VECTORS, "position_scale 0.0 must be above 0"),
     ],
 )
 def test_errors_name_the_value_and_the_way_out(changes, items, message):

@@ -12,13 +12,15 @@ import pytest
 from scipy import stats
 
 from icl_jax.data import classes as cl
+from icl_jax.data.banks import load_bank
 from icl_jax.data.draws import below, distinct_below, permutation
 from icl_jax.data.layout import copy_exemplar, draw_exemplars
 from icl_jax.data.sequences import sample, sample_suite, statistics
+from icl_jax.data.source import make_source
 from icl_jax.data.types import DISTRACTOR, QUERY, REMAINDER, SUPPORT
 from icl_jax.data.vocab import make_vocab
 from icl_jax.rng import fold_each, stream_key
-from icl_jax.spec import SuiteSpec, TaskSpec, hyper_defaults
+from icl_jax.spec import BankSpec, RunSpec, SuiteSpec, TaskSpec, hyper_defaults
 
 NUM_CLASSES = 200
 NUM_RARE, NUM_TRAIN = 180, 190
@@ -364,6 +366,26 @@ def test_a_copied_query_repeats_an_exemplar_of_the_context():
     np.testing.assert_array_equal(copy_exemplar(alone, exemplars, jnp.bool_(True)), [3, 5, 6, 7])
 
 
+def test_a_copied_query_is_the_same_item_of_the_gaussian_bank():
+    spec = RunSpec(BankSpec("gaussian", num_classes=24, dim=8), TaskSpec(num_holdout=8, max_classes=16))
+    bank = load_bank(spec.bank)
+    source = make_source(spec, bank, make_vocab(spec.task, 24))
+
+    @jax.jit
+    def draw(p_copy):
+        h = hyper_defaults() | {"noise_scale": 1.0, "p_copy": p_copy}
+        tables = source.prepare(jnp.arange(24), h)
+        seqs = source.sequences(tables, h, jnp.uint32(0), 0, 0, 500)
+        return source.items(tables, bank.arrays, h, seqs), seqs.classes
+
+    for p_copy in (0.0, 1.0):
+        items, classes = (np.asarray(x) for x in draw(p_copy))
+        shown = (classes[:, :-1] == classes[:, -1:]).any(1)
+        copies = (items[:, :-1] == items[:, -1:]).all(2).sum(1)
+        np.testing.assert_array_equal(copies, p_copy * shown)
+        assert len(np.unique(items[:, :-1].reshape(-1, 8), axis=0)) == 4000  # everything else is drawn anew
+
+
 def test_groups_hold_every_way_once():
     task = dataclasses.replace(LAWS, grouped=True)
     ways, shots = np.array([2, 3, 4]), np.array([3, 2, 2])
@@ -398,6 +420,9 @@ def test_statistics_are_those_of_the_sequences(laws):
     s = member(draws, 0)
     assert found["p_class_in_context"] == pytest.approx((s.classes[:, :-1] == s.classes[:, -1:]).any(1).mean())
     assert found["share_rare"] + found["share_common"] == pytest.approx(1.0)
+    frequencies = np.sort(np.bincount(s.classes.ravel()) / s.classes.size)[::-1]
+    np.testing.assert_allclose(found["top_class_shares"], frequencies[:10], atol=1e-6)
+    assert found["class_entropy_bits"] == pytest.approx(stats.entropy(frequencies, base=2))
     assert found["p_support_in_core"] == pytest.approx(0.8, abs=0.03)
     assert 3.9 < found["label_entropy_bits"] <= found["max_label_entropy_bits"] == 4.0
 
@@ -430,6 +455,16 @@ SYMBOLS = types.SimpleNamespace(name="symbols", num_classes=NUM_CLASSES, item_ki
         ({"random_rare": True}, {}, "random_rare needs a bank of images"),
         ({"kind": "burst"}, {}, "did you mean 'bursty'"),
         ({"loss": "last"}, {}, "unknown task.loss 'last'"),
+        ({"context_len": 0}, {}, "task.context_len 0 must be at least 1"),
+        ({"num_labels": -3}, {}, "task.num_labels -3 must be at least 0"),
+        ({"num_symbols": -1}, {}, "task.num_symbols -1 must be at least 0"),
+        ({"num_common": -1}, {}, "task.num_common -1 must be at least 0"),
+        ({"num_holdout": -1}, {}, "task.num_holdout -1 must be at least 0"),
+        ({"pixel_noise": True}, {}, "bank 'symbols' has symbols; set hypers.noise_scale to 0"),
+        ({"core_classes": "holdout"}, {}, "'fixed': held-out classes have no label .* 'dynamic' or 'symbols'"),
+        ({"core_classes": "holdout", "kind": "fewshot"}, {}, "'fixed': held-out classes have no label"),
+        ({"core_classes": "holdout", "kind": "iid", "core_labels": "dynamic"}, {}, "'iid': held-out .* have no label"),
+        ({"core_classes": "holdout", "kind": "no_support"}, {}, "'no_support': held-out classes have no label"),
     ],
 )
 def test_impossible_tasks_are_refused(task, hypers, message):
@@ -442,3 +477,10 @@ def test_possible_tasks_are_accepted():
     for task, hypers in TRAINING.values():
         cl.validate_task(task, SYMBOLS, hypers)
     cl.validate_task(TaskSpec(), SYMBOLS, {"p_bursty": 0, "p_bursty_zipfian": 0})
+    cl.validate_task(TaskSpec(kind="fewshot", core_classes="holdout", core_labels="dynamic"), SYMBOLS, {})
+
+
+@pytest.mark.parametrize("name", ["gaussian", "embeddings"])
+def test_vectors_may_be_noisy(name):
+    vectors = types.SimpleNamespace(name=name, num_classes=NUM_CLASSES, item_kind="vector")
+    cl.validate_task(TaskSpec(pixel_noise=True), vectors, {"noise_scale": 0.5})

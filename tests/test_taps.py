@@ -48,7 +48,9 @@ def test_recorded_sites_have_their_shapes_and_add_up(runs):
         "mlp_out": (L, B, N, D),
         "resid": (L, B, N, D),
     }
-    assert runs["lstm"][1].taps["state"].shape == (L, B, N, D)
+    recurrent = runs["lstm"][1].taps
+    assert recurrent["state"].shape == recurrent["cell"].shape == (L, B, N, D)
+    assert (np.abs(recurrent["state"]) < np.abs(np.tanh(recurrent["cell"]))).all()  # it is gated
     before = jnp.concatenate([t["embed"][None], t["resid"][:-1]])
     np.testing.assert_allclose(t["resid"], before + t["attn_out"] + t["mlp_out"], atol=1e-5)
     np.testing.assert_allclose(t["attn_probs"].sum(-1), 1, atol=1e-6)
@@ -82,14 +84,15 @@ def test_replacing_a_site_by_itself_or_adding_zero_changes_nothing(runs, everywh
 @pytest.mark.parametrize("core", MODELS)
 def test_the_gradient_of_an_added_zero_is_the_slope_there(everywhere, core):
     modes, sites = everywhere[core]
-    logit = jax.jit(lambda values: modes["add"]({s: True for s in sites}, values).logits[:, -1, 0].sum())
+    logit = lambda values: modes["add"]({s: True for s in sites}, values).logits[:, -1, 0].sum()
     zeros = jax.tree.map(jnp.zeros_like, sites)
-    slopes = jax.jit(jax.grad(logit))(zeros)
-    for site, slope in slopes.items():
+    with_slopes = jax.jit(jax.value_and_grad(logit))  # one program for values and slopes
+    rng = np.random.default_rng(2)
+    for site, slope in with_slopes(zeros)[1].items():
         assert np.isfinite(slope).all() and np.abs(slope).max() > 0
-        direction = jax.random.normal(jax.random.key(2), slope.shape)
-        up, down = (logit({**zeros, site: step * direction}) for step in (1e-2, -1e-2))
-        np.testing.assert_allclose(jnp.sum(slope * direction), (up - down) / 2e-2, atol=5e-3, rtol=2e-2)
+        direction = rng.standard_normal(slope.shape, np.float32)
+        up, down = (with_slopes({**zeros, site: step * direction})[0] for step in (1e-2, -1e-2))
+        np.testing.assert_allclose(np.sum(slope * direction), (up - down) / 2e-2, atol=5e-3, rtol=2e-2)
 
 
 def test_blocking_one_edge_changes_only_what_reads_it(runs):
@@ -133,6 +136,17 @@ def test_a_replaced_state_is_what_later_tokens_read(runs):
     assert (state[0, :, 3] == 0.25).all()
     changed = np.abs(state - clean.taps["state"]).max((1, 3)) > 1e-5
     np.testing.assert_array_equal(changed, np.stack([np.arange(N) >= 3] * 2))
+
+
+def test_a_replaced_cell_is_what_its_state_is_taken_from(runs):
+    run, clean = runs["lstm"]
+    mask = np.zeros((L, 1, N, 1), bool)
+    mask[0, :, 3] = True
+    taps = run((Patch("cell", "replace", mask, 0.0),)).taps
+    assert not taps["cell"][0, :, 3].any() and not taps["state"][0, :, 3].any()
+    changed = np.abs(taps["state"] - clean.taps["state"]).max((1, 3)) > 1e-5
+    np.testing.assert_array_equal(changed, np.stack([np.arange(N) >= 3] * 2))
+    assert "cell" not in build(dataclasses.replace(SPEC, core="gru"), ItemShape("vector", (5,)), 6, 3, False).sites
 
 
 def test_patches_compose_in_order(runs):

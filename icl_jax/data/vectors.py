@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
+import zipfile
 
 import h5py
 import jax
@@ -98,7 +99,9 @@ def load_embeddings(spec: BankSpec) -> Embeddings:
     if not spec.path or not path.is_file():
         raise ValueError(f"bank 'embeddings': no file {spec.path!r}; set bank.path to a .npy, .npz or .h5")
     fields = _read_fields(path)
-    embeddings = fields["embeddings"]
+    embeddings = np.asarray(fields["embeddings"])
+    if embeddings.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: values of type {embeddings.dtype} are not real numbers; convert them")
     if embeddings.ndim != 3 or 0 in embeddings.shape:
         raise ValueError(f"{path}: shape {embeddings.shape} is not (classes, exemplars, dim); reshape it")
     embeddings = embeddings.astype(np.float16 if embeddings.dtype == np.float16 else np.float32)
@@ -124,22 +127,37 @@ def _text(value) -> str:
 
 def _read_fields(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Returns the known fields of a file; a file with one array only may call it anything."""
-    if path.suffix == ".npy":
-        return {"embeddings": np.load(path, allow_pickle=False)}
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in file.files}
-    elif path.suffix in (".h5", ".hdf5"):
-        with h5py.File(path, "r") as file:
-            fields = {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
-    else:
+    if path.suffix not in READERS:
         raise ValueError(f"{path}: unknown format {path.suffix!r}; use .npy, .npz or .h5")
+    try:
+        fields = READERS[path.suffix](path)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} does not read as {path.suffix} ({error}); write it again") from error
     if "embeddings" not in fields:
         others = [name for name in fields if name not in EMBEDDING_KEYS]
         if len(others) != 1:
             raise ValueError(f"{path}: holds {sorted(fields)}; name the array of items 'embeddings'")
         fields["embeddings"] = fields.pop(others[0])
     return fields
+
+
+def _read_npy(path: pathlib.Path) -> dict[str, np.ndarray]:
+    return {"embeddings": np.load(path, allow_pickle=False)}
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path):  # np.load calls any other file a pickle
+        pass
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with h5py.File(path, "r") as file:
+        return {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
+
+
+READERS = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}
 
 
 def _check_recorded(path: pathlib.Path, loaded: Embeddings) -> None:

@@ -87,6 +87,9 @@ def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
 
 
 def _check_blocks(spec: EvalSpec) -> None:
+    for name, value in (("num_sequences", spec.num_sequences), ("batch_size", spec.batch_size)):
+        if value < 1:
+            raise ValueError(f"evals.{name} {value}: must be at least 1")
     if spec.num_sequences % _batch(spec):
         count, batch = spec.num_sequences, spec.batch_size
         fits = -(-count // batch) * batch

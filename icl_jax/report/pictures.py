@@ -21,7 +21,8 @@ def sequences_figure(batch: Batch, seqs: Sequence, vocab, path, title: str, rows
     length = batch.labels.shape[1]
     figure = Figure(figsize=(0.95 * length + 0.5, 1.2 * rows + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, length, squeeze=False)
+    vectors = batch.items.ndim == 3  # one scale for all
+    axes = figure.subplots(rows, length, squeeze=False, sharey="all" if vectors else "none")
     for r in range(rows):
         for t in range(length):
             role = ROLE_NAMES[int(seqs.roles[r, t])]
@@ -30,7 +31,8 @@ def sequences_figure(batch: Batch, seqs: Sequence, vocab, path, title: str, rows
             axes[r, t].set_title(f"{label}?" if role == "query" else label, fontsize=9, color=COLOURS[role], pad=3)
         if batch.task[r] >= 0:
             axes[r, 0].set_ylabel(label_name(int(batch.task[r]), vocab), fontsize=8)
-    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    columns = 4 if length >= 8 else 2  # as many as fit the width
+    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,7 @@ def bank_figure(bank: Bank, bank_spec: BankSpec, path, classes: int = 12, exempl
             _draw_cell(axis, item, limit=float(np.abs(items).max()))
         name = bank.group_names[bank.groups[chosen[row]]] if bank.num_groups > 1 else ""
         axes[0].set_ylabel(f"{chosen[row]}\n{name}", rotation=0, ha="right", va="center", fontsize=7)
-    size = f"{bank.num_classes:,} classes x {bank.num_exemplars} exemplars"
+    size = f"{bank.num_classes:,} classes, exemplars each: {bank.num_exemplars}"
     figure.suptitle(f"{bank.name}: {size} ({bank.num_train_exemplars} to train on)", fontsize=11)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,12 @@ COLUMNS = {
     "floor": "floor",
     "ceiling": "ceiling",
     "share": "of the way",
-    "accuracy_all": "over all labels",
-    "accuracy_context": "over context labels",
+    "accuracy_all": "all labels",
+    "accuracy_context": "context labels",
     "loss": "loss",
-    "pred_context": "says context label",
-    "pred_rare": "says rare",
-    "pred_common": "says common",
+    "pred_context": "says: context",
+    "pred_rare": "rare",
+    "pred_common": "common",
 }
 
 
@@ -32,7 +32,7 @@ def suite_table(table: pa.Table, group_by: Sequence[str]) -> Table:
     if group_by:
         shown.add_column("setting", no_wrap=True)
     for title in COLUMNS.values():
-        shown.add_column(title, justify="right")
+        shown.add_column(title, justify="right", no_wrap=True)
     for suite, setting in sorted({key[:2] for key in cells}):
         values = [cells.get((suite, setting, metric), []) for metric in COLUMNS]
         shown.add_row(suite, *([setting] if group_by else []), *map(_mean, values))

@@ -171,3 +171,9 @@ def agree(write: Callable[[], object]) -> None:
 def primary() -> bool:
     """Returns whether this process writes files and shows progress."""
     return jax.process_index() == 0
+
+
+def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Makes this process one of several; call it before JAX looks for devices. None: detected (pods, SLURM)."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, num_processes, process_id)
