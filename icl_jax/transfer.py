@@ -12,6 +12,7 @@ from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.api import Run, experiment_of, load_run, member_variables
 from icl_jax.data.banks import Bank, render
+from icl_jax.data.cache import file_digest
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
 from icl_jax.initial import Origin
@@ -75,12 +76,13 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     """
     model, facts, variables = load_chan2022(path)
     config = _chan2022_config(model, facts, image_size)
-    experiment = prepare_experiment(config)
+    content = file_digest([pathlib.Path(path)])[:16]
+    experiment = prepare_experiment(config, origin=content)
     fresh = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_state(experiment.population()))
     origin = Origin(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
     state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
     directory = pathlib.Path(out)
-    rundir.claim(directory, experiment)
+    rundir.claim(directory, experiment, content)
     checkpoints = Checkpoints(directory / "checkpoints")
     checkpoints.save(0, state, meta={"identity": experiment.identity, "origin": str(path)}, force=True)
     checkpoints.close()

@@ -1,6 +1,7 @@
 """Laws of the models: causality, layout, counts, equal paths, clear errors."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,12 @@ def logits_of(model, variables, batch, **kwargs):
     return jax.jit(lambda v, *b: model.apply(v, *b, **kwargs)[0].logits)(variables, *batch)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def output_of(model, variables, batch):
+    """The query's logits, with the tokens recorded."""
+    return model.apply(variables, *batch, record=("embed",))[0]
+
+
 def close(a, b, tolerance=2e-6):
     np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
 
@@ -88,7 +95,7 @@ def test_the_query_row_alone_equals_the_full_path(name, batch):
     model = make(**CASES[name])
     variables = model.init(jax.random.key(2))
     alone = logits_of(model, variables, batch)
-    full, _ = model.apply(variables, *batch, record=("embed",))
+    full = output_of(model, variables, batch)
     assert alone.shape == (B, VOCAB) and alone.dtype == jnp.float32
     close(alone, full.logits)
     if model.spec.labels == "interleaved":
@@ -109,15 +116,15 @@ def test_item_positions_are_those_of_the_items(batch):
 def test_the_task_token_comes_first_and_is_read(labels, batch):
     model = make(task_token=True, labels=labels)
     variables = model.init(jax.random.key(4))
-    output, _ = model.apply(variables, *batch, record=("embed",))
+    output = output_of(model, variables, batch)
     params = dict(variables["params"], embedder=dict(variables["params"]["embedder"]))
     positions = params["embedder"].pop("positions")
     bare = make(labels=labels, positions="none")
-    plain, _ = bare.apply({"params": params, "stats": {}}, *batch, record=("embed",))
+    plain = output_of(bare, {"params": params, "stats": {}}, batch)
     assert output.taps["embed"].shape[1] == plain.taps["embed"].shape[1] + 1
     close(output.taps["embed"][:, 1:] - positions[None, 1:], plain.taps["embed"])
-    other = model.apply(variables, *batch[:2], batch[2] + 1)[0].logits
-    assert np.abs(other - output.logits).max() > 1e-6
+    other = output_of(model, variables, (*batch[:2], batch[2] + 1))
+    assert np.abs(other.logits - output.logits).max() > 1e-6
 
 
 @pytest.mark.parametrize("core", ["transformer", "gru"])

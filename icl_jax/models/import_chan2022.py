@@ -8,6 +8,7 @@ not visible in the shapes; the release has 8.
 import math
 import pathlib
 import re
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,11 @@ def load_chan2022(path: str | pathlib.Path) -> tuple[ModelSpec, dict, dict]:
     context_len comes from the file's `examples`, where it holds them (else 8).
     Raises ValueError naming arrays that are missing, not understood or of another shape.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a whole .npz file ({error}); export the checkpoint again") from error
     params = _under(arrays, "params/")
     if not params:
         raise ValueError(f"{path}: no arrays named params/<module>/<name>; is this a Chan et al. 2022 export?")
