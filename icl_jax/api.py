@@ -20,12 +20,12 @@ from icl_jax.files import write_text
 from icl_jax.initial import Origin, read_origin
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
-from icl_jax.train import loop
-from icl_jax.train.checkpoint import Checkpoints, keep_policy
-from icl_jax.train.display import Progress
-from icl_jax.train.parallel import agree, barrier, primary
-from icl_jax.train.population import Population, abstract_state
-from icl_jax.train.store import MetricsWriter, TensorBoardWriter, read_metrics, to_table
+from icl_jax.training import loop
+from icl_jax.training.checkpoint import Checkpoints, keep_policy
+from icl_jax.training.display import Progress
+from icl_jax.training.parallel import agree, barrier, primary
+from icl_jax.training.population import Population, abstract_state
+from icl_jax.training.store import MetricsWriter, TensorBoardWriter, read_metrics, to_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def train(
 
     out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
     run is continued; one that holds another is refused. evals: more evals beside the config's suites
-    (`icl_jax.train.population.EvalLike`); patches: interventions during training and evaluation
+    (`icl_jax.training.population.EvalLike`); patches: interventions during training and evaluation
     (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
 
     Raises ValueError for a config that cannot run, before anything is compiled or written. SIGTERM and

@@ -26,8 +26,8 @@ from icl_jax.data.banks import describe_banks, prepare_bank
 from icl_jax.evals.suites import SUITES
 from icl_jax.names import suggest
 from icl_jax.report.suites import suite_table
-from icl_jax.train.leaves import CheckpointError
-from icl_jax.train.parallel import join_processes, primary
+from icl_jax.training.leaves import CheckpointError
+from icl_jax.training.parallel import join_processes, primary
 
 STOPPED = 75  # exit code of a run that a signal ended before its last step ("try again later", sysexits.h)
 

@@ -18,11 +18,11 @@ from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import resolve_suites, validate_suites
 from icl_jax.models.build import ItemShape, build, validate_model
 from icl_jax.spec import BankSpec
-from icl_jax.train import optim
-from icl_jax.train.parallel import choose_layout
-from icl_jax.train.population import Population
-from icl_jax.train.population import build as build_population
-from icl_jax.train.step import Program
+from icl_jax.training import optim
+from icl_jax.training.parallel import choose_layout
+from icl_jax.training.population import Population
+from icl_jax.training.population import build as build_population
+from icl_jax.training.step import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Experiment:
 def prepare_experiment(config: ConfigDict, evals: tuple = (), origin: str = "") -> Experiment:
     """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
 
-    evals: more evals (see `train.population.EvalLike`) beside the suites; origin: identity of what comes
+    evals: more evals (see `training.population.EvalLike`) beside the suites; origin: identity of what comes
     from outside the config (see `config.cell_id`).
     """
     config = resolved(config)

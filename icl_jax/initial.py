@@ -8,9 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import rundir
-from icl_jax.train.checkpoint import Checkpoints
-from icl_jax.train.leaves import fit, flatten
-from icl_jax.train.step import MemberState
+from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.training.leaves import fit, flatten
+from icl_jax.training.step import MemberState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,9 +18,9 @@ from icl_jax.experiment import prepare_experiment
 from icl_jax.initial import Origin
 from icl_jax.models.import_chan2022 import load_chan2022
 from icl_jax.spec import ModelSpec
-from icl_jax.train.checkpoint import Checkpoints
-from icl_jax.train.population import abstract_state
-from icl_jax.train.step import RUNNING, Program
+from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.training.population import abstract_state
+from icl_jax.training.step import RUNNING, Program
 
 BLOCK = 64  # classes encoded at a time
 OMNIGLOT_CLASSES = 1623

@@ -11,7 +11,7 @@ from icl_jax.report.figures import _colours, _log_spaced, learning_figure, short
 from icl_jax.report.pictures import bank_figure
 from icl_jax.report.table import final_table, rich_table
 from icl_jax.spec import BankSpec
-from icl_jax.train.store import to_table
+from icl_jax.training.store import to_table
 
 STEPS = np.arange(0, 4001, 200)
 SUITES = {"icl_suite": "icl", "iwl_suite": "iwl"}

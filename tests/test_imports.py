@@ -8,10 +8,10 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "icl_jax"
 ROOMS = {
     "data": set(),
     "models": set(),
-    "train": {"data", "models"},
+    "training": {"data", "models"},
     "evals": {"data", "models"},
     "report": {"data"},
-    "bench": {"data", "models", "train", "evals"},
+    "bench": {"data", "models", "training", "evals"},
 }
 # modules at the root that the rooms may use
 BASE = {"spec", "rng", "hypers", "names", "config", "devices", "files"}
@@ -38,4 +38,4 @@ def test_rooms_import_downwards():
 
 def test_only_parallel_says_pmap():
     users = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "jax.pmap" in p.read_text()]
-    assert users == [pathlib.Path("train/parallel.py")]
+    assert users == [pathlib.Path("training/parallel.py")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icl_jax.spec import TrainSpec, hyper_defaults
-from icl_jax.train import optim
+from icl_jax.training import optim
 
 H = {n: jnp.float32(v) for n, v in hyper_defaults().items()}
 

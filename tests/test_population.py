@@ -6,8 +6,8 @@ import pytest
 from tiny import tiny_config
 
 from icl_jax.experiment import prepare_experiment
-from icl_jax.train import parallel
-from icl_jax.train.population import TRACES
+from icl_jax.training import parallel
+from icl_jax.training.population import TRACES
 
 
 def trained(config, chunks: int = 2):

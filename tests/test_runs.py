@@ -15,7 +15,7 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax.config import override
-from icl_jax.train.checkpoint import Checkpoints
+from icl_jax.training.checkpoint import Checkpoints
 
 TESTS = pathlib.Path(__file__).parent
 
@@ -145,7 +145,7 @@ def test_two_processes_of_four_devices_equal_one_process(undisturbed, tmp_path, 
     """jax.distributed with gloo: members over 8 devices of 2 processes, or a batch over all of them."""
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1]); import icl_jax; from tiny import tiny_config;"
-        "from icl_jax.train.parallel import join_processes; join_processes(sys.argv[4], 2, int(sys.argv[5]));"
+        "from icl_jax.training.parallel import join_processes; join_processes(sys.argv[4], 2, int(sys.argv[5]));"
         "icl_jax.train(tiny_config(**json.loads(sys.argv[3])), sys.argv[2])"
     )
     changes = json.dumps({"runtime__batch_shards": shards})

@@ -6,7 +6,7 @@ from icl_jax import config as cfg
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import step_ms
 from icl_jax.experiment import prepare_experiment
-from icl_jax.train.population import TRACES
+from icl_jax.training.population import TRACES
 
 WIDTHS = (1, 4, 8, 16)
 CHUNK = 100

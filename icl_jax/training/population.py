@@ -17,7 +17,7 @@ from icl_jax import hypers as hy
 from icl_jax.config import Member
 from icl_jax.models.taps import at_step
 from icl_jax.spec import SEEDS
-from icl_jax.train.step import MemberInputs, MemberState, Program, init_member, train_step
+from icl_jax.training.step import MemberInputs, MemberState, Program, init_member, train_step
 
 
 class EvalLike(Protocol):

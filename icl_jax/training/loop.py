@@ -13,12 +13,12 @@ import numpy as np
 
 from icl_jax import hypers as hy
 from icl_jax.config import Member
-from icl_jax.train.checkpoint import Checkpoints
-from icl_jax.train.display import Progress
-from icl_jax.train.parallel import anywhere
-from icl_jax.train.population import Population
-from icl_jax.train.signals import GracefulStop
-from icl_jax.train.store import MetricsWriter
+from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.training.display import Progress
+from icl_jax.training.parallel import anywhere
+from icl_jax.training.population import Population
+from icl_jax.training.signals import GracefulStop
+from icl_jax.training.store import MetricsWriter
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from icl_jax.models.build import Model
 from icl_jax.models.taps import at_step
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import RunSpec
-from icl_jax.train import optim
-from icl_jax.train.parallel import Layout, local_batch
+from icl_jax.training import optim
+from icl_jax.training.parallel import Layout, local_batch
 
 RUNNING = -1
 

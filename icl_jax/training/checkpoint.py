@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from icl_jax.train.leaves import (
+from icl_jax.training.leaves import (
     CheckpointError,
     Leaves,
     PyTree,
