@@ -17,7 +17,7 @@ def bench() -> list[Row]:
     for dtype in ("float32", "bfloat16"):
         for members in MEMBERS:
             whole, without = (
-                step_ms(prepare_experiment(_config(members, dtype)), fixed=False),
+                step_ms(prepare_experiment(_config(members, dtype))),
                 _vectors_ms(members, dtype),
             )
             note = f"{1e3 * members / whole:,.0f} member-steps/s; encoder {100 * (1 - without / whole):.0f} %"
@@ -36,4 +36,4 @@ def _config(members: int, dtype: str):
 def _vectors_ms(members: int, dtype: str) -> float:
     config = _config(members, dtype)
     config.bank.name, config.bank.num_classes, config.model.encoder = "gaussian", 1623, "linear"
-    return step_ms(prepare_experiment(config), fixed=False)
+    return step_ms(prepare_experiment(config))

@@ -66,7 +66,7 @@ def _on_device(experiment: Experiment, *, render: bool) -> float:
         return jax.lax.scan(step, jnp.float32(0), jnp.arange(STEPS))[0]
 
     run = layout.map(draw)
-    return layout.num_devices * BATCH * STEPS / seconds(lambda: run(population.inputs, population.bank))
+    return layout.num_devices * BATCH * STEPS / seconds([lambda: run(population.inputs, population.bank)])[0]
 
 
 def _numpy_one_by_one(experiment: Experiment, count: int = 300) -> float:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -17,12 +17,17 @@ class Row:
     note: str = ""
 
 
-def seconds(fn: Callable[[], object], repeats: int = 5) -> float:
-    """Returns the least seconds of a call over `repeats`, after one call that warms up (compiles)."""
-    jax.block_until_ready(fn())
-    times = []
+def seconds(runs: Sequence[Callable[[], object]], repeats: int = 5) -> list[float]:
+    """Returns the least seconds of a call of each, after one call that warms up (compiles).
+
+    They take turns, so that what else the machine does meets all alike.
+    """
+    for run in runs:
+        jax.block_until_ready(run())
+    times = [[] for _ in runs]
     for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(fn())
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for run, found in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            found.append(time.perf_counter() - start)
+    return [min(found) for found in times]

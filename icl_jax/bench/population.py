@@ -4,7 +4,7 @@ import jax
 
 from icl_jax import config as cfg
 from icl_jax.bench.measure import Row
-from icl_jax.bench.steps import step_ms
+from icl_jax.bench.steps import step_and_fixed_ms, step_ms
 from icl_jax.experiment import prepare_experiment
 from icl_jax.training.population import TRACES
 
@@ -29,7 +29,7 @@ def bench() -> list[Row]:
     rows, rates = [], {}
     for width in WIDTHS:
         TRACES.clear()
-        ms = step_ms(prepare_experiment(quickstart_like(width)), fixed=False)
+        ms = step_ms(prepare_experiment(quickstart_like(width)))
         rates[width] = 1e3 * width / ms
         note = f"{rates[width] / rates[1]:.2f} x one after another; traced {TRACES['chunk']} time(s)"
         rows.append(Row(f"population of {width}", rates[width], "member-steps/s", note))
@@ -40,7 +40,7 @@ def bench() -> list[Row]:
 
 def _data_share() -> Row:
     experiment = prepare_experiment(quickstart_like(8))
-    with_data, fixed = step_ms(experiment, fixed=False), step_ms(experiment, fixed=True)
+    with_data, fixed = step_and_fixed_ms(experiment, repeats=25)
     return Row("population of 8: data's share", 100 * (1 - fixed / with_data), "%", f"{with_data:.2f} / {fixed:.2f} ms")
 
 
