@@ -101,16 +101,17 @@ def train(
     Ctrl-C save within a chunk and return: `Run.step` then falls short of config.train.num_steps.
     """
     enable_compilation_cache()
-    start = read_origin(config)
-    origin = _origin_id(start, patches)
-    experiment = prepare_experiment(config, evals, origin)
-    directory = pathlib.Path(out or experiment.config.out or f"runs/{experiment.config.name}")
+    directory = pathlib.Path(out or config.out or f"runs/{config.name}")
     started = Checkpoints(directory / "checkpoints").steps()
+    start = None if started else read_origin(config)
+    point = rundir.starting_point(directory, config) if started else start.text if start else ""
+    origin = _origin_id(point, patches)
+    experiment = prepare_experiment(config, evals, origin)
     experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, started))
     population = experiment.population(patches)
     if start is not None:
         start.apply(abstract_state(population))  # refuses what does not fit before anything is written
-    agree(lambda: rundir.claim(directory, experiment, origin))
+    agree(lambda: rundir.claim(directory, experiment, origin, point))
     _train_into(directory, experiment, population, start, progress and primary())
     barrier("trained")
     run = load_run(directory)
@@ -119,9 +120,9 @@ def train(
     return run
 
 
-def _origin_id(start: Origin | None, patches: tuple) -> str:
+def _origin_id(point: str, patches: tuple) -> str:
     """Identity of what a run takes from outside its config: another run's checkpoint, interventions."""
-    texts = [f"{start.identity} {start.step}"] if start else []
+    texts = [point] if point else []
     for leaf in jax.tree.leaves(patches):
         texts.append(hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest())
     return " ".join([*texts, str(jax.tree.structure(patches)) if patches else ""]).strip()

@@ -22,6 +22,11 @@ class Origin:
     step: int
     parts: dict
 
+    @property
+    def text(self) -> str:
+        """What of it belongs to the identity of a run that starts from it."""
+        return f"{self.identity} {self.step}"
+
     def apply(self, fresh: MemberState) -> MemberState:
         """Returns the fresh state (arrays or shapes, leading member axis) with the parts taken over.
 

@@ -50,13 +50,14 @@ def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def describe(experiment, origin: str) -> dict:
+def describe(experiment, origin: str, start: str) -> dict:
     """Returns what run.json says of an experiment."""
     layout = experiment.program.layout
     return {
         "schema": cfg.SCHEMA,
         "identity": experiment.identity,
         "origin": origin,
+        "start": start,
         "config": config_to_json(experiment.config),
         "members": [{"hypers": m.hypers, "seeds": m.seeds} for m in experiment.members],
         "bank": {"name": experiment.bank.name, "digest": experiment.bank.digest},
@@ -74,7 +75,7 @@ def describe(experiment, origin: str) -> dict:
     }
 
 
-def claim(directory: pathlib.Path, experiment, origin: str = "") -> None:
+def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = "") -> None:
     """Makes the directory this run's own.
 
     Raises ValueError when it holds another run.
@@ -90,7 +91,20 @@ def claim(directory: pathlib.Path, experiment, origin: str = "") -> None:
             )
     elif directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
-    write_text(path, json.dumps(describe(experiment, origin), indent=1))
+    write_text(path, json.dumps(describe(experiment, origin, start), indent=1))
+
+
+def starting_point(directory: pathlib.Path, config: ConfigDict) -> str:
+    """Returns what a run with checkpoints started from (init_from, resolved then), so that it can go on
+    when that run has moved on or is gone. ValueError when the config now names another start."""
+    found = read(directory)
+    before, now = found["config"]["init_from"], config.init_from.to_dict()
+    if before != now:
+        raise ValueError(
+            f"{directory} holds another run: it started from init_from {before}, the config says {now}; "
+            "choose another directory with --config.out=DIR"
+        )
+    return found["start"]
 
 
 def _differences(found: dict, experiment) -> str:

@@ -27,7 +27,7 @@ class Sample:
     tables: object
     member: int
 
-    def statistics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, float | list[float]]:
         """Returns the realised statistics: class frequencies, P(query's class in context), label entropy."""
         source = self.experiment.program.source
         return statistics(source.task, source.vocab, self.tables, self.sequences)

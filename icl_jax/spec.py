@@ -77,7 +77,7 @@ class ModelSpec:
     positions: str = "sinusoidal"  # sinusoidal | learned | rotary | onehot (concatenated, random shift) | none
     position_scale: float = 30.0  # longest wavelength base of sinusoidal positions
     num_position_slots: int = 0  # onehot: slots (0: number of tokens)
-    encoder: str = "mlp"  # resnet | mlp | linear | embedding | identity
+    encoder: str = "mlp"  # resnet | mlp | linear | embedding (symbols) | identity; all but resnet read symbols, one-hot
     encoder_width: int = 128  # mlp: hidden width
     encoder_flatten: bool = False  # resnet: flatten instead of the mean over space
     labels: str = "interleaved"  # interleaved | concatenated
@@ -165,7 +165,7 @@ HYPERS: dict[str, Hyper] = {
     "p_fresh": Hyper(0, 0, 1, "share of sequences whose classes and labels are fresh (p_C of Reddy 2023)"),
     "p_group_task": Hyper(0.5, 0, 1, "task_token: share of sequences that ask for the group's label"),
     "zipf_exponent": Hyper(0, 0, INF, "exponent of class frequencies; 0: uniform"),
-    "label_noise": Hyper(0, 0, 1, "chance that a context label is replaced by a random class label"),
+    "label_noise": Hyper(0, 0, 1, "chance that a context label is replaced by a random label of its kind"),
     "p_copy": Hyper(0, 0, 1, "chance that the query repeats an exemplar shown in the context, if its class is there"),
     "noise_scale": Hyper(0, 0, INF, "within-class variation: sd of pixel noise, or eps of the gaussian bank"),
     "interim_weight": Hyper(0, 0, 1, "loss 'interim': weight spread over the context's items; the query has the rest"),

@@ -51,8 +51,8 @@ def logits_of(model, variables, batch, **kwargs):
 
 @functools.partial(jax.jit, static_argnums=0)
 def output_of(model, variables, batch):
-    """The query's logits, with the tokens recorded."""
-    return model.apply(variables, *batch, record=("embed",))[0]
+    """The query's logits and all sites, which takes the full path: every row of the last layer."""
+    return model.apply(variables, *batch, record=model.sites)[0]
 
 
 def close(a, b, tolerance=2e-6):

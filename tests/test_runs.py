@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_init_from_starts_from_the_other_runs_parameters(undisturbed, tmp_path):
     for member in range(4):
         a, b = run.variables(member)["params"], source.variables(member)["params"]
         assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_a_run_goes_on_when_the_run_it_started_from_is_gone(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "first")
+    config = tiny_config(runtime__devices=2, train__num_steps=10, init_from__run=str(tmp_path / "first"))
+    icl_jax.train(config, tmp_path / "next", progress=False)
+    shutil.rmtree(tmp_path / "first")
+    longer = override(config, {"train.num_steps": 20})
+    assert icl_jax.train(longer, tmp_path / "next", progress=False).step == 20
+    with pytest.raises(ValueError, match="started from init_from"):
+        icl_jax.train(override(longer, {"init_from.run": str(undisturbed)}), tmp_path / "next", progress=False)
 
 
 def start(directory, steps, *, env=None, **changes):

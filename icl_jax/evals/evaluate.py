@@ -20,7 +20,7 @@ from icl_jax.data.source import Source
 from icl_jax.data.types import Sequence
 from icl_jax.evals import metrics
 from icl_jax.evals.oracles import ORACLES, Facts, Oracle, expected_accuracy, oracle_accuracies
-from icl_jax.evals.suites import bounds_of
+from icl_jax.evals.suites import bounds_of, never_shows_answer
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import EvalSpec, SuiteSpec
 
@@ -154,7 +154,7 @@ def suite_facts(suite: SuiteSpec, source: Source, tables: Tables, h: dict) -> Fa
     labels = metrics.Labels(active, owned(rare), owned(trained - rare))
     answers = _group_mass if source.task.task_token and suite.task == "group" else _label_mass
     of_answers = lambda weight: answers(source, tables, weight)
-    unseen = jnp.bool_(suite.kind == "no_support" and suite.task == "class")
+    unseen = jnp.bool_(never_shows_answer(suite, source.vocab.shared_labels))
     return Facts(labels, of_answers(trained) > 0, of_answers(frequency / frequency.sum()), unseen)
 
 

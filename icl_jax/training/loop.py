@@ -57,8 +57,8 @@ def train_population(
 ) -> Outcome:
     """Trains to plan.num_steps from the newest good checkpoint, if any, and returns the outcome.
 
-    initial: function of the fresh state (collected form) to the state to start from. SIGTERM and Ctrl-C end the
-    run at the next chunk boundary with a checkpoint.
+    initial: function of the fresh state (collected form) to the state to start from. SIGTERM and Ctrl-C
+    end the run at the next chunk boundary with a checkpoint.
     """
     loop = _Loop(population, plan, members, writer, checkpoints, progress, meta or {}, on_rows)
     with GracefulStop() as stop:
@@ -143,7 +143,7 @@ class _Loop:
         self.progress.phase("saving")
         self.save(force=True)
         self.checkpoints.wait()
-        complete = "done" if self.step == self.plan.num_steps else "stopped"
+        complete = "done" if self.step >= self.plan.num_steps else "stopped"
         self._show(self.last_loss, complete)
         self.progress.phase(complete)
 
