@@ -52,7 +52,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._clock = _Clock()
         if self.enabled and self.plain and self.title:
-            self._console.print(self.title, markup=False, highlight=False)
+            self._console.print(self.title, markup=False, highlight=False, soft_wrap=True)
         if self.enabled and not self.plain:
             self._live = Live(self, console=self._console, refresh_per_second=2, transient=False)
             self._live.start()
