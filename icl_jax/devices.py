@@ -5,6 +5,9 @@ device with all threads. The flags below are read when JAX first looks for devic
 CPU back end alone, and a user's own settings win.
 """
 
+import contextlib
+import ctypes
+import gc
 import os
 import pathlib
 
@@ -31,6 +34,13 @@ def cache_dir() -> pathlib.Path:
     """Returns the user's cache directory for compiled programs and decoded banks."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "icl_jax"
+
+
+def release_memory() -> None:
+    """Gives memory that compilation has used and freed back to the system (glibc keeps it otherwise)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def enable_compilation_cache() -> None:

@@ -21,6 +21,7 @@ from icl_jax.data.source import Source
 from icl_jax.data.types import Batch
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.training.population import compiled_chunk
 
 # The original's whole step and its compute alone on two such cores, ms.
 ORIGINAL = {"105px": (1390, 1330), "28px": (199, 157), "symbols": (74, 66)}
@@ -81,12 +82,10 @@ def _chunks(experiment: Experiment, *, fixed: bool) -> Callable[[], object]:
         fields = {f.name: getattr(experiment.program.source, f.name) for f in dataclasses.fields(Source)}
         program = dataclasses.replace(experiment.program, source=_FixedSource(**fields))
         population = dataclasses.replace(experiment, program=program).population()
-    holder = [state]
+    run, holder = compiled_chunk(population, state, prepared), [state]
 
     def chunk():
-        holder[0], metrics = population.chunk(
-            holder[0], prepared, population.inputs, population.bank, population.patches
-        )
+        holder[0], metrics = run(holder[0])
         return metrics
 
     return chunk

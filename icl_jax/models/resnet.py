@@ -5,6 +5,7 @@
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ CHANNELS = (16, 32, 32)  # of the first three groups; the last has what the widt
 STRIDES = (1, 2, 2, 2)
 BLOCKS = 2
 BOTTLENECK = 4
+LARGE, PARTS = 2**23, 8  # stem activations of more numbers than this are pooled in this many parts
 NORM_DECAY = 0.9
 NORM_EPS = 1e-5
 
@@ -85,11 +87,13 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
         """mean: averages a pytree over the devices that share the batch (None: one device)."""
+        return normalise(x, *self.affine(x, train, mean))
+
+    def affine(self, x: jax.Array, train: bool, mean) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns what `normalise` takes: the moments' average, gain and bias, each (width,)."""
         y = x.astype(jnp.float32)
         average, variance = self._update(y, mean) if train else (self.mean_average[...], self.var_average[...])
-        gain = jax.lax.rsqrt(variance + NORM_EPS) * self.scale[...]
-        y = (y - along_last(average, y)) * along_last(gain, y) + along_last(self.bias[...], y)
-        return y.astype(x.dtype)
+        return average, jax.lax.rsqrt(variance + NORM_EPS) * self.scale[...], self.bias[...]
 
     def _update(self, y: jax.Array, mean):
         axes = tuple(range(y.ndim - 1))
@@ -103,6 +107,25 @@ class BatchNorm(nnx.Module):
             hidden.set_value(NORM_DECAY * hidden[...] + (1 - NORM_DECAY) * value)
             getattr(self, f"{name}_average").set_value(hidden[...] / (1 - NORM_DECAY**counter))
         return first, variance
+
+
+def normalise(x: jax.Array, average: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns (x - average) * gain + bias over the last axis, computed in float32, as x's type."""
+    y = x.astype(jnp.float32)
+    return ((y - along_last(average, y)) * along_last(gain, y) + along_last(bias, y)).astype(x.dtype)
+
+
+def norm_and_pool(x: jax.Array, *affine: jax.Array) -> jax.Array:
+    """Norm, ReLU and pooling of the stem, a part of the images at a time where they are large.
+
+    Its activations are the largest of all and the backward pass needs several of them at once: in parts,
+    and made again there instead of kept, they take a fifth less of a step's memory.
+    """
+    if x.size <= LARGE:
+        return max_pool(jax.nn.relu(normalise(x, *affine)), 3, 2)
+    parts = x.reshape(math.gcd(x.shape[0], PARTS), -1, *x.shape[1:])
+    pooled = jax.lax.map(jax.checkpoint(lambda y: max_pool(jax.nn.relu(normalise(y, *affine)), 3, 2)), parts)
+    return pooled.reshape(-1, *pooled.shape[2:])
 
 
 class Conv(nnx.Module):
@@ -152,8 +175,8 @@ class ResNet(nnx.Module):
         self.flatten = flatten
 
     def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
-        x = jax.nn.relu(self.initial_norm(self.initial_conv(x), train, mean))
-        x = max_pool(x, 3, 2)
+        x = self.initial_conv(x)
+        x = norm_and_pool(x, *self.initial_norm.affine(x, train, mean))
         for g in range(len(STRIDES)):
             for b in range(BLOCKS):
                 x = getattr(self, block_name(g, b))(x, train, mean)

@@ -16,7 +16,7 @@ from icl_jax.config import Member
 from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.display import Progress
 from icl_jax.training.parallel import anywhere
-from icl_jax.training.population import Population
+from icl_jax.training.population import Population, compiled_chunk
 from icl_jax.training.signals import GracefulStop
 from icl_jax.training.store import MetricsWriter
 
@@ -98,6 +98,7 @@ class _Loop:
             self.state = self.layout.spread(state)
         elif initial is not None:
             self.state = self.layout.spread(initial(self.layout.collect(self.state)))
+        self.chunk = compiled_chunk(self.population, self.state, self.fixed)
         self.diverged = self.layout.collect(self.state.diverged)
         self.writer.truncate_after(self.step if self.saved_step is not None else -1)
         if self.saved_step is None:
@@ -105,9 +106,7 @@ class _Loop:
 
     def advance(self) -> None:
         """Runs one chunk and what is due after it."""
-        self.state, metrics = self.population.chunk(
-            self.state, self.fixed, self.population.inputs, self.population.bank, self.population.patches
-        )
+        self.state, metrics = self.chunk(self.state)
         self.step += self.plan.chunk
         metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
         self.progress.phase("training")

@@ -15,6 +15,7 @@ import numpy as np
 
 from icl_jax import hypers as hy
 from icl_jax.config import Member
+from icl_jax.devices import release_memory
 from icl_jax.models.taps import at_step
 from icl_jax.spec import SEEDS
 from icl_jax.training.step import MemberInputs, MemberState, Program, init_member, train_step
@@ -36,6 +37,15 @@ class EvalLike(Protocol):
 
 # How often each program was traced, by name: a population must not retrace. Tests read it.
 TRACES: Counter = Counter()
+
+
+def compiled_chunk(population: "Population", state, fixed) -> Callable:
+    """Returns a function of the state that trains one chunk: (state, metrics). It is compiled here, and
+    what compilation took is given back before the first step needs memory. The state is donated."""
+    rest = (fixed, population.inputs, population.bank, population.patches)
+    run = population.chunk.lower(state, *rest).compile()
+    release_memory()
+    return lambda state: run(state, *rest)
 
 
 def member_inputs(members: list[Member], orders: np.ndarray) -> MemberInputs:
