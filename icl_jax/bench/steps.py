@@ -55,7 +55,8 @@ class _FixedSource(Source):
     """A source that gives the batch it was handed: what a step costs without data."""
 
     def batch(self, tables, bank, h, seed, step, first, count):
-        return tables.batch
+        # Tied to the step, or the compiler would take what depends on the batch alone out of the loop.
+        return jax.lax.optimization_barrier((tables.batch, step))[0]
 
     def active_labels(self, tables, h):
         return super().active_labels(tables.tables, h)
