@@ -40,11 +40,13 @@ TRACES: Counter = Counter()
 
 
 def compiled_chunk(population: "Population", state, fixed) -> Callable:
-    """Returns a function of the state that trains one chunk: (state, metrics). It is compiled here, and
-    what compilation took is given back before the first step needs memory. The state is donated."""
+    """Returns a function of the state that trains one chunk: (state, metrics). One process compiles it here,
+    and gives back what compilation took before the first step needs memory. The state is donated."""
     rest = (fixed, population.inputs, population.bank, population.patches)
-    run = population.chunk.lower(state, *rest).compile()
-    release_memory()
+    run = population.chunk
+    if jax.process_count() == 1:  # a compiled pmap of several processes does not take host-local arrays
+        run = run.lower(state, *rest).compile()
+        release_memory()
     return lambda state: run(state, *rest)
 
 
