@@ -1,13 +1,13 @@
 """Starting a run from another run's checkpoint (config.init_from)."""
 
 import dataclasses
-import pathlib
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import rundir
+from icl_jax.paths import as_path
 from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.leaves import fit, flatten
 from icl_jax.training.step import MemberState
@@ -54,7 +54,7 @@ def read_origin(config: ConfigDict) -> Origin | None:
     source = config.init_from
     if not source.run:
         return None
-    directory = pathlib.Path(source.run)
+    directory = as_path(source.run)
     identity = rundir.read(directory)["identity"]
     wanted = None if source.step < 0 else source.step
     step, found, _ = Checkpoints(directory / "checkpoints").restore(step=wanted)

@@ -15,7 +15,8 @@ import platform
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax.files import write_text
+from icl_jax.files import read_text, write_text
+from icl_jax.paths import as_path, children
 
 FILE = "run.json"
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -46,6 +47,16 @@ def _update(node: ConfigDict, fields: dict, path: str) -> None:
             node[name] = _tuples(value)
 
 
+def members_to_json(members: list[cfg.Member]) -> list[dict]:
+    """Returns members as plain JSON values."""
+    return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds} for m in members]))
+
+
+def members_from_json(found: list[dict]) -> list[cfg.Member]:
+    """Returns the members of `members_to_json`."""
+    return [cfg.Member({n: _tuples(v) for n, v in m["hypers"].items()}, m["seeds"]) for m in found]
+
+
 def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
@@ -59,7 +70,7 @@ def describe(experiment, origin: str, start: str) -> dict:
         "origin": origin,
         "start": start,
         "config": config_to_json(experiment.config),
-        "members": [{"hypers": m.hypers, "seeds": m.seeds} for m in experiment.members],
+        "members": members_to_json(experiment.members),
         "bank": {"name": experiment.bank.name, "digest": experiment.bank.digest},
         "plan": {
             "members": layout.num_members,
@@ -81,7 +92,8 @@ def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = ""
     Raises ValueError when it holds another run.
     """
     path = directory / FILE
-    if path.is_file():
+    names = [child.name for child in children(directory)]
+    if FILE in names:
         found = read(directory)
         if found["identity"] != experiment.identity:
             raise ValueError(
@@ -89,7 +101,7 @@ def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = ""
                 f"directory with --config.out=DIR, or delete {directory}. "
                 f"They differ in: {_differences(found, experiment)}"
             )
-    elif directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
+    elif any(not name.startswith(".") for name in names):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
     write_text(path, json.dumps(describe(experiment, origin, start), indent=1))
 
@@ -124,10 +136,10 @@ def _flat(fields: dict, path: str = "") -> dict:
 
 def read(directory: pathlib.Path) -> dict:
     """Returns run.json. ValueError when the directory holds no run or the file is damaged."""
-    path = pathlib.Path(directory) / FILE
-    if not path.is_file():
-        raise ValueError(f"{directory} holds no run: it has no {FILE}")
+    path = as_path(directory) / FILE
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_text(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{directory} holds no run: it has no {FILE}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or train into another directory") from error

@@ -17,6 +17,7 @@ from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
 from icl_jax.initial import Origin
 from icl_jax.models.import_chan2022 import load_chan2022
+from icl_jax.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
 from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.population import abstract_state
@@ -38,7 +39,8 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
         raise ValueError(f"bank {bank.name!r} has {bank.item_kind} items: only images are embedded")
     if not 0 <= member < len(run.members):
         raise ValueError(f"member {member}: the run has members 0 to {len(run.members) - 1}")
-    if pathlib.Path(path).suffix != ".npz":
+    path = as_path(path)
+    if path.suffix != ".npz":
         raise ValueError(f"embeddings are written as .npz, not as {str(path)!r}; change the file's name")
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(step=step)
     variables = member_variables(state, member)
@@ -46,7 +48,7 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     outputs = (outputs - outputs.mean((0, 1))) / (outputs.std((0, 1)) + 1e-6)
     origin = f"{run.directory.name} step {at} member {member}"
     save_embeddings(path, outputs, experiment.orders[member], program.spec.task.num_holdout, origin, bank.groups)
-    return pathlib.Path(path)
+    return path
 
 
 def _encode_bank(program: Program, bank: Bank, variables: dict) -> np.ndarray:
@@ -81,7 +83,7 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     fresh = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_state(experiment.population()))
     origin = Origin(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
     state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
-    directory = pathlib.Path(out)
+    directory = as_run_path(out)
     rundir.claim(directory, experiment, content)
     checkpoints = Checkpoints(directory / "checkpoints")
     checkpoints.save(0, state, meta={"identity": experiment.identity, "origin": str(path)}, force=True)

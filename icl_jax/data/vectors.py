@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_jax.data.cache import save_atomic
+from icl_jax.files import local
+from icl_jax.paths import as_path
 from icl_jax.rng import STREAMS
 from icl_jax.spec import BankSpec
 
@@ -95,7 +97,7 @@ def load_embeddings(spec: BankSpec) -> Embeddings:
       ValueError: no such file, unknown format, wrong rank, NaN or infinite values, or a class order,
         holdout or groups that do not fit the classes.
     """
-    path = pathlib.Path(spec.path).expanduser()
+    path = as_path(spec.path).expanduser()
     if not spec.path or not path.is_file():
         raise ValueError(f"bank 'embeddings': no file {spec.path!r}; set bank.path to a .npy, .npz or .h5")
     fields = _read_fields(path)
@@ -130,7 +132,8 @@ def _read_fields(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix not in READERS:
         raise ValueError(f"{path}: unknown format {path.suffix!r}; use .npy, .npz or .h5")
     try:
-        fields = READERS[path.suffix](path)
+        with local(path) as file:
+            fields = READERS[path.suffix](file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} does not read as {path.suffix} ({error}); write it again") from error
     if "embeddings" not in fields:
@@ -185,7 +188,7 @@ def save_embeddings(
     Raises:
       ValueError: `path` does not end in .npz.
     """
-    if pathlib.Path(path).suffix != ".npz":
+    if as_path(path).suffix != ".npz":
         raise ValueError(f"embeddings are written as .npz, not as {str(path)!r}; change the file's name")
     fields = {
         "embeddings": np.asarray(embeddings),

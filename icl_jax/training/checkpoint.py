@@ -4,8 +4,13 @@ A state is a tree of host arrays whose leading axis is the member, flat and with
 the devices. Orbax makes a save atomic and asynchronous, but loads a file with a flipped byte without
 a word; so each checkpoint carries a digest per member, and a restore that meets a damaged checkpoint
 says what is wrong and falls back to the one before.
+
+In a bucket nothing can be renamed: Orbax marks a checkpoint as finished by a file written last. And no lock
+keeps a second worker away from the same population there, so that a save leaves what is there alone and counts
+as done when the other's checkpoint of the same step, which is the same state, is there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,12 +18,13 @@ import json
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from icl_jax.paths import absolute, as_path, children, in_bucket
 from icl_jax.training.leaves import (
     CheckpointError,
     Leaves,
@@ -32,6 +38,7 @@ from icl_jax.training.leaves import (
 )
 
 _FORMAT = 1
+_FINISHED = "commit_success.txt"  # Orbax's mark of a finished checkpoint in a bucket
 
 
 class DamagedCheckpoint(CheckpointError):
@@ -78,10 +85,11 @@ class Checkpoints:
     ):
         if keep_last < 1:
             raise ValueError(f"keep_last {keep_last} < 1: the newest checkpoint must be kept; use 1 or more")
-        self.directory = pathlib.Path(directory).absolute()
+        self.directory = absolute(as_path(directory))
         self._keep_last = keep_last
         self._keep = keep_steps if callable(keep_steps) else keep_policy(listed=keep_steps)
         self._trusted: set[int] = set()  # steps this object wrote, or read and found good
+        self._damaged: set[int] = set()  # steps this object could not read
         self._newest = -1  # last step written
 
     def save(self, step: int, state: PyTree, *, meta: dict, force: bool = False) -> None:
@@ -94,11 +102,13 @@ class Checkpoints:
         state: tree of numpy arrays, each (members, ...).  meta: any JSON values, given back by restore.
         """
         leaves = flatten(state)
-        if step not in self._trusted:
+        if in_bucket(self.directory):
+            self.wait()  # a failure of the save before must not be taken for one of this
+        if step not in self._trusted and not self._has_another(step):
             seal = _seal(step, leaves, structure(state), meta)
             present = {path: leaf for path, leaf in leaves.items() if leaf.size}  # Orbax refuses empty arrays
             self._newest = step
-            with self._explained(f"write the checkpoint of step {step}"):
+            with self._writing(f"write the checkpoint of step {step}"):
                 self._writer.save_async(step, present, force=True, overwrite=True, custom_metadata=seal)
             self._trusted.add(step)
         if force:
@@ -107,20 +117,23 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when everything saved so far is on disk. Raises CheckpointError if it could not be."""
         if "_writer" in self.__dict__:
-            with self._explained("write the last checkpoint"):
+            with self._writing("write the last checkpoint"):
                 self._writer.wait()
 
     def close(self) -> None:
         """Waits, and lets go of the directory."""
         if "_writer" in self.__dict__:
-            with self._explained("write the last checkpoint"):
+            with self._writing("write the last checkpoint"):
                 self.__dict__.pop("_writer").close()
 
     def steps(self) -> list[int]:
         """Returns the steps that have a finished checkpoint, good or damaged, in ascending order."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit() and p.is_dir())
+        finished = (lambda path: (path / _FINISHED).exists()) if in_bucket(self.directory) else pathlib.Path.is_dir
+        return sorted(int(p.name) for p in children(self.directory) if p.name.isdigit() and finished(p))
+
+    def _has_another(self, step: int) -> bool:
+        """Whether there is, in a bucket, a finished checkpoint that another worker has written."""
+        return in_bucket(self.directory) and step not in self._damaged and step in self.steps()
 
     def restore(self, like: PyTree | None = None, step: int | None = None) -> tuple[int, PyTree, dict]:
         """Returns (step, state, meta) of the newest good checkpoint, or of the step asked for.
@@ -137,11 +150,12 @@ class Checkpoints:
             asked = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise CheckpointError(f"{asked} in {self.directory}; steps there: {steps or 'none'}")
         faults = []
-        for candidate in reversed(steps) if step is None else [step]:
+        for candidate in self._newest_first() if step is None else [step]:
             try:
                 leaves, record = _read(self.directory / str(candidate), candidate)
             except DamagedCheckpoint as fault:
                 faults.append(f"step {candidate}: {fault}")
+                self._damaged.add(candidate)
                 if step is None:
                     warnings.warn(f"passing over a damaged checkpoint in {self.directory}, {faults[-1]}", stacklevel=2)
                 continue
@@ -151,6 +165,13 @@ class Checkpoints:
             return candidate, tree, record["meta"]
         raise DamagedCheckpoint(f"no good checkpoint left in {self.directory}: " + "; ".join(faults))
 
+    def _newest_first(self) -> Iterator[int]:
+        """The steps there, looked for each time: another worker may add and remove some meanwhile."""
+        tried: set[int] = set()
+        while left := [step for step in self.steps() if step not in tried]:
+            tried.add(left[-1])
+            yield left[-1]
+
     def __enter__(self) -> "Checkpoints":
         return self
 
@@ -159,15 +180,25 @@ class Checkpoints:
 
     @functools.cached_property
     def _writer(self) -> ocp.training.Checkpointer:
-        """Orbax's writer, opened by the first save: opening clears what killed saves left behind."""
+        """Orbax's writer, opened by the first save. Opening clears what killed saves left behind; in a bucket
+        that may be a save of another worker's in progress, and each step clears its own."""
         return ocp.training.Checkpointer(
             self.directory,
             preservation_policy=_Preserve(self._keep_last, self._keep, lambda: self._newest),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not in_bucket(self.directory),
         )
 
-    def _explained(self, action: str):
-        return _Explained(f"cannot {action} in {self.directory}", "free some space or choose another directory")
+    @contextlib.contextmanager
+    def _writing(self, action: str) -> Iterator[None]:
+        """Turns what a part of a save raises into a CheckpointError that says what failed, why, and the way out;
+        no error where the checkpoint is there all the same, as another worker wrote it meanwhile."""
+        try:
+            yield
+        except Exception as error:
+            if not self._has_another(self._newest):
+                why = f"{_first_line(error)}; free some space or choose another directory"
+                raise CheckpointError(f"cannot {action} in {self.directory}: {why}") from error
+            self.__dict__.pop("_writer", None)  # Orbax's does not get over an error
 
 
 @dataclasses.dataclass
@@ -186,19 +217,6 @@ class _Preserve:
         steps = [checkpoint.step for checkpoint in checkpoints]
         last = sorted(step for step in steps if step <= self.newest())[-self.keep_last :]
         return [step in last or step > self.newest() or self.keep(step) for step in steps]
-
-
-class _Explained:
-    """Turns what a block raises into a CheckpointError that says what failed, why, and the way out."""
-
-    def __init__(self, what: str, way_out: str):
-        self.what, self.way_out = what, way_out
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, Exception):
-            raise CheckpointError(f"{self.what}: {_first_line(error)}; {self.way_out}") from error
 
 
 def _seal(step: int, leaves: Leaves, keys: dict[str, list], meta: dict) -> dict:

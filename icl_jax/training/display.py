@@ -98,8 +98,8 @@ class Progress:
     def _times(self) -> list[str]:
         left = self._clock.left(self.total_steps)
         return [
-            f"{_duration(self._clock.elapsed)} elapsed",
-            f"{_duration(left)} left" if left is not None else "",
+            f"{duration(self._clock.elapsed)} elapsed",
+            f"{duration(left)} left" if left is not None else "",
         ]
 
     def _rates(self) -> str:
@@ -184,7 +184,8 @@ def _counts(status: Sequence[str]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns "3:07" or "1:02:03"."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

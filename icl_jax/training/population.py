@@ -6,6 +6,7 @@ sets), `chunk` (a fixed number of training steps) and `evaluate`.
 
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -147,3 +148,33 @@ def abstract_state(population: Population) -> MemberState:
     num = population.program.layout.num_members
     state, _ = jax.eval_shape(population.start, population.inputs)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape[2:]), x.dtype), state)
+
+
+def program_bytes(population: Population) -> int:
+    """Returns the peak bytes on one device, by the compiler's own analysis, of the largest of the programs.
+
+    Compiles them; a run that follows finds them in the compilation cache.
+    """
+    rest = (population.inputs, population.bank, population.patches)
+    state, fixed = jax.eval_shape(population.start, population.inputs)
+    lowered = (
+        population.start.lower(population.inputs),
+        population.chunk.lower(state, fixed, *rest),
+        population.evaluate.lower(state, fixed, *rest),
+    )
+    return max(_peak(program.compile().memory_analysis()) for program in lowered)
+
+
+def _peak(analysis) -> int:
+    arguments, outputs = analysis.argument_size_in_bytes, analysis.output_size_in_bytes
+    return arguments + outputs + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def state_bytes(population: Population) -> int:
+    """Returns the bytes of a checkpoint of the population."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract_state(population)))
+
+
+def num_parameters(population: Population) -> int:
+    """Returns the number of parameters of one member."""
+    return sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(abstract_state(population).params))

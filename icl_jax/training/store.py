@@ -3,11 +3,17 @@
 Columns: member int32; hyper/<name> float64; seed/<name> int64; step int64; suite string; coordinates
 (layer, head, ...: int64 or string, null where a metric has none); metric string; value float64.
 Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all.
+
+On a disk a resumed run drops the rows that it will write again. In a bucket, where no lock keeps a second
+worker away, nothing is dropped, as it might be the other's: of rows that measure the same thing the reader
+takes those written last.
 """
 
+import io
 import math
 import pathlib
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
@@ -17,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from icl_jax.files import replacing
+from icl_jax.files import local, replacing
+from icl_jax.paths import as_path, filesystem, in_bucket
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
 _TYPES = {
@@ -28,6 +35,7 @@ _TYPES = {
     "value": pa.float64(),
 }
 _PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
+_WRITTEN = b"written"  # in the metadata of a bucket's parts: when, in ns
 
 
 def to_table(rows: Rows) -> pa.Table:
@@ -62,8 +70,8 @@ def _canonical(table: pa.Table) -> pa.Table:
     return table.sort_by([(key, "ascending") for key in keys]) if keys else table
 
 
-def _concat(tables: list[pa.Table]) -> pa.Table:
-    """Returns all rows; a coordinate that is a number in one table and a name in another becomes a name."""
+def concat_tables(tables: list[pa.Table]) -> pa.Table:
+    """Returns all rows of tables; a coordinate that is a number in one and a name in another becomes a name."""
     kinds: dict[str, set] = {}
     for field in (field for table in tables for field in table.schema):
         kinds.setdefault(field.name, set()).add(field.type)
@@ -80,7 +88,7 @@ class MetricsWriter:
     """Writes the tidy table of a run into a directory; of several processes only the first writes."""
 
     def __init__(self, directory: str | pathlib.Path):
-        self.directory = pathlib.Path(directory)
+        self.directory = as_path(directory)
         self._waiting: list[pa.Table] = []
 
     def append(self, rows: Rows) -> None:
@@ -93,20 +101,21 @@ class MetricsWriter:
         waiting, self._waiting = self._waiting, []
         if not waiting or jax.process_index() != 0:
             return
-        table = _concat(waiting)
+        table = concat_tables(waiting)
         first, last = (f(table["step"]).as_py() for f in (pc.min, pc.max))
         if last > step:
             raise ValueError(f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later")
         path = self.directory / _part_name(first, step)
         if path.exists():  # the same steps flushed twice
-            table = _concat([pq.read_table(path), table])
-        _write(_canonical(table), path)
+            with local(path) as file:
+                table = concat_tables([pq.read_table(file), table])
+        _write(_canonical(table), path)  # sorting is stable: of equal rows those of now stay last
 
     def truncate_after(self, step: int) -> None:
         """Drops all rows later than `step`, so that a run resumed there writes them anew, once."""
         self._waiting = [table.filter(pc.field("step") <= step) for table in self._waiting]
         self._waiting = [table for table in self._waiting if table.num_rows]
-        if not self.directory.is_dir() or jax.process_index() != 0:
+        if in_bucket(self.directory) or not self.directory.is_dir() or jax.process_index() != 0:
             return
         for leftover in self.directory.glob(".*.tmp*"):
             leftover.unlink()
@@ -125,6 +134,8 @@ def _part_name(first: int, last: int) -> str:
 
 
 def _write(table: pa.Table, path: pathlib.Path) -> None:
+    if in_bucket(path):
+        table = table.replace_schema_metadata({_WRITTEN: str(time.time_ns())})
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -135,16 +146,46 @@ def read_metrics(where: str | pathlib.Path) -> pa.Table:
     Columns and rows are in canonical order; a column that some parts lack is null there. Raises
     FileNotFoundError when there is no part.
     """
-    pattern = str(pathlib.Path(where) / "part-*.parquet") if pathlib.Path(where).is_dir() else str(where)
+    where = as_path(where)
+    if in_bucket(where):
+        return _read_bucket(where)
+    pattern = str(where / "part-*.parquet") if where.is_dir() else str(where)
     with duckdb.connect() as database:
         try:
             rows = database.read_parquet(pattern, union_by_name=True).to_arrow_table()
         except duckdb.IOException as error:
             if "No files found" not in str(error):
                 raise
-            message = f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)"
-            raise FileNotFoundError(message) from None
+            raise _nothing(where) from None
     return _canonical(rows)
+
+
+def _nothing(where: pathlib.Path) -> FileNotFoundError:
+    return FileNotFoundError(f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)")
+
+
+def _read_bucket(where: pathlib.Path) -> pa.Table:
+    """Of each directory the rows written last; parts are fetched side by side, each in one request."""
+    files = filesystem(where)
+    found = files.glob(str(where) if "*" in str(where) else f"{where}/part-*.parquet")
+    if not found:
+        raise _nothing(where)
+    by_run: dict[str, list[pa.Table]] = {}
+    for name, content in files.cat(found).items():
+        by_run.setdefault(name.rpartition("/")[0], []).append(pq.read_table(io.BytesIO(content)))
+    return _canonical(concat_tables([_newest(parts) for parts in by_run.values()]))
+
+
+def _newest(parts: list[pa.Table]) -> pa.Table:
+    written = lambda part: int(part.schema.metadata[_WRITTEN])
+    return _last_rows(concat_tables(sorted(parts, key=written)))
+
+
+def _last_rows(table: pa.Table) -> pa.Table:
+    """Returns, of rows that measure the same thing, the last."""
+    keys = [name for name in table.column_names if name != "value"]
+    numbered = table.append_column("_row", pa.array(range(table.num_rows)))
+    return table.take(numbered.group_by(keys).aggregate([("_row", "max")])["_row_max"])
 
 
 def select(table: pa.Table, *, metric: str | None = None, suite: str | None = None, **where) -> dict:
@@ -167,7 +208,7 @@ class TensorBoardWriter:
 
         safe = (re.sub(r"[^\w=.,+-]+", "_", label).strip("_") or "member" for label in members)
         self._writers = [
-            SummaryWriter(str(pathlib.Path(directory) / f"{index:03d}_{label}"), purge_step=first_step + 1)
+            SummaryWriter(str(as_path(directory) / f"{index:03d}_{label}"), purge_step=first_step + 1)
             for index, label in enumerate(safe)
         ]
 
