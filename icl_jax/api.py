@@ -18,6 +18,7 @@ from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_names
 from icl_jax.files import write_text
 from icl_jax.initial import Origin, read_origin
+from icl_jax.paths import as_run_path
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.training import loop
@@ -89,11 +90,13 @@ def train(
     progress: bool = True,
     evals: tuple = (),
     patches: tuple = (),
+    members: list[cfg.Member] | None = None,
 ) -> Run:
     """Trains the population of a config, or resumes it, and returns the run.
 
     out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
-    run is continued; one that holds another is refused. evals: more evals beside the config's suites
+    run is continued; one that holds another is refused. members: instead of the product of the config's
+    hypers and seeds (a population need not be a product). evals: more evals beside the config's suites
     (`icl_jax.training.population.EvalLike`); patches: interventions during training and evaluation
     (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
 
@@ -101,12 +104,12 @@ def train(
     Ctrl-C save within a chunk and return: `Run.step` then falls short of config.train.num_steps.
     """
     enable_compilation_cache()
-    directory = pathlib.Path(out or config.out or f"runs/{config.name}")
+    directory = as_run_path(out or config.out or f"runs/{config.name}")
     started = Checkpoints(directory / "checkpoints").steps()
     start = None if started else read_origin(config)
     point = rundir.starting_point(directory, config) if started else start.text if start else ""
     origin = _origin_id(point, patches)
-    experiment = prepare_experiment(config, evals, origin)
+    experiment = prepare_experiment(config, evals, origin, members)
     experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, started))
     population = experiment.population(patches)
     if start is not None:
@@ -177,12 +180,12 @@ def _tensorboard(directory: pathlib.Path, labels: list[str], checkpoints: Checkp
 
 def load_run(directory: str | pathlib.Path) -> Run:
     """Returns the run in a directory. ValueError when it holds none."""
-    directory = pathlib.Path(directory)
+    directory = as_run_path(directory)
     fields = rundir.read(directory)
     config = rundir.config_from_json(fields["config"])
     if config.bank.data_dir and not pathlib.Path(config.bank.data_dir).is_dir():
         config.bank.data_dir = ""  # made on another machine: look where this one keeps its data
-    return Run(directory, config, cfg.members_of(config))
+    return Run(directory, config, rundir.members_from_json(fields["members"]))
 
 
 def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
@@ -191,7 +194,7 @@ def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
     Raises ValueError when its bank is not what the run was trained on.
     """
     fields = rundir.read(run.directory)
-    experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""))
+    experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""), members=run.members)
     if experiment.identity != fields["identity"]:
         found, here = fields["bank"], experiment.bank
         if found["digest"] == here.digest:
@@ -222,8 +225,9 @@ def evaluate(
     enable_compilation_cache()
     config = run.config.copy_and_resolve_references()
     config.evals.suites = tuple(suites or suite_names(config))
-    for name in set(config.evals.custom) - set(config.evals.suites):
-        del config.evals.custom[name]
+    with config.unlocked():
+        for name in set(config.evals.custom) - set(config.evals.suites):
+            del config.evals.custom[name]
     config.evals.icl = config.evals.iwl = suite_names(config)[0]
     config.evals.num_sequences = num_sequences or config.evals.num_sequences
     experiment = experiment_of(run, config)

@@ -9,11 +9,13 @@ for every seed.
 import dataclasses
 import hashlib
 import importlib.util
+import inspect
 import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -22,6 +24,7 @@ from icl_jax.names import suggest
 from icl_jax.spec import HYPERS, SEEDS, BankSpec, EvalSpec, ModelSpec, RunSpec, TaskSpec, TrainSpec
 
 SCHEMA = 1  # version of the identity below: raise it when the same fields come to mean another run
+CAPACITY = ("max_ways", "max_multiplicity", "fresh", "pixel_noise")  # fields of task, see `capacity`
 ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
@@ -78,8 +81,15 @@ def default_config() -> ConfigDict:
 
 
 def load_config(path: str | pathlib.Path) -> ConfigDict:
-    """Returns `get_config()` of a config file. ValueError when the file has none."""
-    path = pathlib.Path(path)
+    """Returns `get_config()` of a config file, FILE or FILE:SCALE. ValueError when the file has none."""
+    module, scale = load_module(path)
+    return call_hook(module, "get_config", scale)
+
+
+def load_module(path: str | pathlib.Path) -> tuple[types.ModuleType, str | None]:
+    """Returns the module of a config file and the scale asked for (FILE:SCALE), or None."""
+    name, _, scale = str(path).partition(":")
+    path = pathlib.Path(name)
     if not path.is_file():
         raise ValueError(f"no config file {path}")
     module_spec = importlib.util.spec_from_file_location(f"icl_config_{path.stem}", path)
@@ -87,14 +97,22 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} does not define get_config()")
+    return module, scale or None
+
+
+def call_hook(module: types.ModuleType, name: str, scale: str | None):
+    """Returns what a function of a config file gives for a scale (None: its default)."""
+    function = getattr(module, name)
+    if scale is not None and not inspect.signature(function).parameters:
+        raise ValueError(f"{module.__file__} has no scales, {scale!r} was asked for: leave out ':{scale}'")
     try:
-        return module.get_config()
+        return function() if scale is None else function(scale)
     except (AttributeError, KeyError, TypeError) as error:  # how ml_collections refuses a field or a type
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{module.__file__}: {error}") from error
 
 
 def load_variant(config_file: str, other: str) -> ConfigDict:
-    """Returns the config of `other`, a file named relative to `config_file`: for variants of a config."""
+    """Returns the config of `other` (FILE or FILE:SCALE), named relative to `config_file`: for variants."""
     return load_config(pathlib.Path(config_file).parent / other)
 
 
@@ -140,18 +158,22 @@ class Member:
     seeds: dict[str, int]
 
 
-def members_of(config: ConfigDict) -> list[Member]:
-    """Returns the population: product of the hypers' entries, times the seeds (zipped)."""
-    unknown = set(config.hypers) - set(HYPERS)
+def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping | None = None) -> list[Member]:
+    """Returns the population: product of the hypers' entries, times the seeds (zipped).
+
+    hypers, seeds: values that take the place of the config's.
+    """
+    hypers, seeds = {**config.hypers, **(hypers or {})}, {**config.seeds, **(seeds or {})}
+    unknown = set(hypers) - set(HYPERS)
     if unknown:
         name = sorted(unknown)[0]
         raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
-    columns = {n: hy.entries(n, config.hypers[n]) for n in HYPERS}
+    columns = {n: hy.entries(n, hypers[n]) for n in HYPERS}
     settings = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
-    return [Member(setting, seeds) for setting in settings for seeds in _seed_rows(config.seeds)]
+    return [Member(setting, row) for setting in settings for row in _seed_rows(seeds)]
 
 
-def _seed_rows(seeds: ConfigDict) -> list[dict[str, int]]:
+def _seed_rows(seeds: Mapping) -> list[dict[str, int]]:
     columns = {n: (s,) if isinstance(s := seeds[n], int) else tuple(s) for n in SEEDS}
     lengths = {len(c) for c in columns.values()} - {1}
     if len(lengths) > 1 or 0 in lengths:
@@ -192,13 +214,15 @@ def varied(members: list[Member]) -> list[str]:
 
 def run_spec(config: ConfigDict, members: list[Member], suites) -> RunSpec:
     """Returns the static spec, with maxima and program switches raised to what the members need."""
-    rooms = {room: _build(cls, config[room], room) for room, cls in ROOMS.items()}
-    rooms["task"] = _fit_task(rooms["task"], rooms["bank"], members)
+    rooms = {room: build_room(config, room) for room in ROOMS}
+    rooms["task"] = dataclasses.replace(rooms["task"], **capacity(rooms["task"], rooms["bank"], members))
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
     return RunSpec(evals=evals, **rooms)
 
 
-def _build(cls, section: ConfigDict, room: str):
+def build_room(config: ConfigDict, room: str):
+    """Returns the spec of one room of a config. ValueError for a field that it does not have."""
+    cls, section = ROOMS[room], config[room]
     fields = {f.name for f in dataclasses.fields(cls)}
     for name in section:
         if name not in fields:
@@ -206,16 +230,19 @@ def _build(cls, section: ConfigDict, room: str):
     return cls(**section.to_dict())
 
 
-def _fit_task(task: TaskSpec, bank: BankSpec, members: list[Member]) -> TaskSpec:
+def capacity(task: TaskSpec, bank: BankSpec, members: Iterable[Member]) -> dict[str, int | bool]:
+    """Returns the fields of `task` that make room in the program, raised to what the members need.
+
+    They decide shapes, and so which numbers a stream gives, but not the distribution of the data.
+    """
     own_noise = bank.name == "gaussian"  # part of its items, whatever the task
     most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
-    return dataclasses.replace(
-        task,
-        max_ways=max(task.max_ways, int(most["ways"])),
-        max_multiplicity=max(task.max_multiplicity, int(most["multiplicity"])),
-        fresh=task.fresh or most["p_fresh"] > 0,
-        pixel_noise=task.pixel_noise or (most["noise_scale"] > 0 and not own_noise),
-    )
+    return {
+        "max_ways": max(task.max_ways, int(most["ways"])),
+        "max_multiplicity": max(task.max_multiplicity, int(most["multiplicity"])),
+        "fresh": task.fresh or most["p_fresh"] > 0,
+        "pixel_noise": task.pixel_noise or (most["noise_scale"] > 0 and not own_noise),
+    }
 
 
 def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
@@ -258,12 +285,15 @@ def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = 
     """Returns the identity of one run (DESIGN, contract 6): a hash of what decides its training.
 
     Only what differs from the defaults counts, so that a field added later changes no identity. Outside
-    stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths. Bank
-    names must be concrete. origin: identity of what init_from and interventions bring in.
+    stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths, and what
+    only makes room in the program (CAPACITY). Bank names must be concrete. origin: identity of what
+    init_from and interventions bring in.
     """
     fields = {room: _changed(config[room].to_dict(), dataclasses.asdict(cls())) for room, cls in ROOMS.items()}
     for path in ("data_dir", "path"):
         fields["bank"].pop(path, None)
+    for capacity in CAPACITY:
+        fields["task"].pop(capacity, None)
     if config.train.schedule not in ("cosine", "linear"):
         fields["train"].pop("num_steps", None)
     fields["hypers"] = _changed(member.hypers, {n: float(h.default) for n, h in HYPERS.items()})
@@ -272,9 +302,9 @@ def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = 
     return _hash(fields)
 
 
-def identity(config: ConfigDict, bank_digest: str, origin: str = "") -> str:
+def identity(cell_ids: Iterable[str]) -> str:
     """Returns the identity of a population: a hash of its members' cell ids, in their order."""
-    return _hash([cell_id(config, member, bank_digest, origin) for member in members_of(config)])
+    return _hash(list(cell_ids))
 
 
 def _changed(fields: dict, defaults: dict) -> dict:

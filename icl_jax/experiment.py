@@ -45,14 +45,17 @@ class Experiment:
         )
 
 
-def prepare_experiment(config: ConfigDict, evals: tuple = (), origin: str = "") -> Experiment:
+def prepare_experiment(
+    config: ConfigDict, evals: tuple = (), origin: str = "", members: list[cfg.Member] | None = None
+) -> Experiment:
     """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
 
     evals: more evals (see `training.population.EvalLike`) beside the suites; origin: identity of what comes
-    from outside the config (see `config.cell_id`).
+    from outside the config (see `config.cell_id`); members: instead of the product of the config's hypers
+    and seeds.
     """
     config = resolved(config)
-    members = cfg.members_of(config)
+    members = members or cfg.members_of(config)
     suites = resolve_suites(suite_names(config), config.evals.custom.to_dict())
     spec = cfg.run_spec(config, members, suites)
     chunk = cfg.chunk_steps(config)
@@ -81,7 +84,7 @@ def prepare_experiment(config: ConfigDict, evals: tuple = (), origin: str = "") 
     program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
     evals = (suites_eval(spec.evals, source), *evals)
     orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
-    identity = cfg.identity(config, bank.digest, origin)
+    identity = cfg.identity(cfg.cell_id(config, member, bank.digest, origin) for member in members)
     return Experiment(config, bank, members, program, evals, orders, chunk, identity)
 
 

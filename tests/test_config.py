@@ -64,19 +64,29 @@ def test_missing_omniglot_names_the_ways_to_get_it(tmp_path):
 def test_every_shipped_config_loads_and_states_its_recipe(path):
     config = cfg.load_config(path)
     assert cfg.members_of(config) and cfg.chunk_steps(config) >= 1
-    assert "icl train --config" in path.read_text()
+    assert "icl train --config" in path.read_text() or "icl sweep run" in path.read_text()
+
+
+def identity(config, digest="x"):
+    return cfg.identity(cfg.cell_id(config, m, digest) for m in cfg.members_of(config))
 
 
 def test_identity_ignores_length_and_evals_but_not_training():
-    base = cfg.identity(tiny_config(), "x")
-    same_runs = ({"train.num_steps": 40}, {"evals.every": 20}, {"out": "elsewhere"}, {"seeds.eval": 7})
+    base = identity(tiny_config())
+    same_runs = (
+        {"train.num_steps": 40},
+        {"evals.every": 20},
+        {"out": "elsewhere"},
+        {"seeds.eval": 7},
+        {"task.max_ways": 3},
+    )
     for same in same_runs:
-        assert cfg.identity(cfg.override(tiny_config(), same), "x") == base
+        assert identity(cfg.override(tiny_config(), same)) == base
     for other in ({"train.batch_size": 16}, {"hypers.p_bursty": 0.3}, {"seeds.init": 5}, {"model.width": 32}):
-        assert cfg.identity(cfg.override(tiny_config(), other), "x") != base
-    assert cfg.identity(tiny_config(), "y") != base
+        assert identity(cfg.override(tiny_config(), other)) != base
+    assert identity(tiny_config(), "y") != base
     cosine = cfg.override(tiny_config(), {"train.schedule": "cosine"})
-    assert cfg.identity(cfg.override(cosine, {"train.num_steps": 40}), "x") != cfg.identity(cosine, "x")
+    assert identity(cfg.override(cosine, {"train.num_steps": 40})) != identity(cosine)
 
 
 def test_config_round_trips_through_json():
@@ -85,7 +95,7 @@ def test_config_round_trips_through_json():
     config.evals.custom.mine = {"kind": "fewshot", "ways": 2}
     again = config_from_json(config_to_json(config))
     assert config_to_json(again) == config_to_json(config)
-    assert cfg.identity(again, "x") == cfg.identity(config, "x")
+    assert identity(again) == identity(config)
 
 
 def test_a_cell_is_the_same_in_any_population():

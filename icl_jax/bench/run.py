@@ -6,7 +6,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from icl_jax.bench import base, generators, population, steps
+from icl_jax.bench import base, generators, population, steps, sweep
 from icl_jax.devices import cpu_cores, enable_compilation_cache
 from icl_jax.names import suggest
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "generators": generators.bench,
     "population": population.bench,
     "steps": steps.bench,
+    "sweep": sweep.bench,
     "base": base.bench,
 }
 ACCELERATOR_ONLY = ("base",)  # run on CPU only when named: hours there

@@ -64,17 +64,17 @@ class _FixedSource(Source):
 
 def step_ms(experiment: Experiment, *, repeats: int = 4) -> float:
     """Returns ms per step of the whole population, with its data."""
-    return 1e3 * seconds([_chunks(experiment, fixed=False)], repeats)[0] / experiment.chunk
+    return 1e3 * seconds([chunks(experiment, fixed=False)], repeats)[0] / experiment.chunk
 
 
 def step_and_fixed_ms(experiment: Experiment, *, repeats: int = 8) -> tuple[float, float]:
     """Returns ms per step with data and on a fixed batch, measured in turns."""
-    runs = [_chunks(experiment, fixed=False), _chunks(experiment, fixed=True)]
+    runs = [chunks(experiment, fixed=False), chunks(experiment, fixed=True)]
     with_data, fixed = seconds(runs, repeats)
     return 1e3 * with_data / experiment.chunk, 1e3 * fixed / experiment.chunk
 
 
-def _chunks(experiment: Experiment, *, fixed: bool) -> Callable[[], object]:
+def chunks(experiment: Experiment, *, fixed: bool) -> Callable[[], object]:
     """Returns a function that trains one chunk more each time it is called."""
     population = experiment.population()
     state, prepared = population.start(population.inputs)
