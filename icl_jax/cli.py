@@ -6,6 +6,11 @@ icl data show --config FILE                            picture of sequences, and
 icl data banks                                         which banks are available
 icl data prepare omniglot --data_dir=DIR               make the TFDS form of a bank
 icl data embed RUN [--to=FILE]                         a run's encoder applied to its bank
+icl sweep plan CONFIG...                               what a sweep would run, and its cost; writes nothing
+icl sweep run CONFIG...                                run a sweep, or go on with it (CONFIG: FILE or FILE:SCALE)
+icl sweep status CONFIG...                             how far it is
+icl sweep results DIR --to=FILE                        all its results as one table (.parquet, .csv)
+icl report DIR...                                      one page with figures and claims
 icl import chan2022 FILE --to=DIR                      a run from the original's parameters (.npz)
 icl bench [NAME ...]                                   measure speed
 icl doctor                                             devices, versions, memory, banks
@@ -20,7 +25,7 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from icl_jax import api, doctor, sampling, transfer
+from icl_jax import api, cli_sweep, doctor, sampling, transfer
 from icl_jax import config as cfg
 from icl_jax.data.banks import describe_banks, prepare_bank
 from icl_jax.evals.suites import SUITES
@@ -28,8 +33,6 @@ from icl_jax.names import suggest
 from icl_jax.report.suites import suite_table
 from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.parallel import join_processes, primary
-
-STOPPED = 75  # exit code of a run that a signal ended before its last step ("try again later", sysexits.h)
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
@@ -39,7 +42,9 @@ flags.DEFINE_bool("list", False, "eval: say what each named suite is instead.")
 flags.DEFINE_integer("num_sequences", 0, "eval, data show: how many sequences (0: the default).")
 flags.DEFINE_integer("member", 0, "data show, data embed: which member of the population.")
 flags.DEFINE_integer("image_size", 0, "import: pixels a side (0: as the file says, else 105).")
-flags.DEFINE_string("to", "", "Where to write: a file (data show, data embed) or a directory (import).")
+flags.DEFINE_string(
+    "to", "", "Where to write: a file (data show, data embed, sweep results), a directory (import, report)."
+)
 flags.DEFINE_string("data_dir", "", "data prepare: the TFDS directory.")
 
 flags.DEFINE_bool("distributed", False, "train: one of several processes (pods and SLURM are detected).")
@@ -57,7 +62,7 @@ def _train(args: list[str]) -> None:
     steps = run.config.train.num_steps
     if run.step < steps:
         print(f"stopped at step {run.step:,} of {steps:,}; the same command goes on from there")
-        sys.exit(STOPPED)
+        sys.exit(cli_sweep.STOPPED)
     print(run.summary())
     for path in run.figures:
         print(path)
@@ -146,6 +151,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "eval": _eval,
     "data": _data,
+    "sweep": cli_sweep.sweep,
+    "report": cli_sweep.report,
     "import": _import,
     "bench": _bench,
     "doctor": _doctor,
@@ -183,7 +190,7 @@ def _check_fields(argv: list[str]) -> None:
     files += [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
     fields = [a.lstrip("-").split("=")[0].removeprefix("config.") for a in argv if a.lstrip("-").startswith("config.")]
     if files:
-        config = cfg.load_config(files[-1].split(":")[0])
+        config = cfg.load_config(files[-1])
         for field in fields:
             cfg.check_field(config, field)
 

@@ -1,0 +1,203 @@
+"""What `icl sweep` and `icl report` do, for terminals: plan, run, status, results, report."""
+
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from icl_jax.devices import enable_compilation_cache
+from icl_jax.report.claims import claims_from_json
+from icl_jax.report.data import SweepData
+from icl_jax.report.page import write_report
+from icl_jax.sweep import ray_engine
+from icl_jax.sweep.estimate import Cost, cost_of
+from icl_jax.sweep.features import make_features, missing_features
+from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.job import Job, is_done
+from icl_jax.sweep.results import EMPTY, NoResults, results_table
+from icl_jax.sweep.sheet import Sheet
+from icl_jax.sweep.status import status_table
+from icl_jax.sweep.sweep import Sweep, folder_of, open_sweep
+from icl_jax.sweep.worker import Outcome, work
+from icl_jax.training.display import duration
+
+_REFRESH_S = 2.0
+
+
+def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: int = 0, measure: bool = False) -> None:
+    """Prints what a run would do and cost; writes nothing."""
+    enable_compilation_cache()
+    if missing := missing_features(sheet, folder_of(sheet, out)):
+        for name in missing:
+            steps = sheet.features[name].train.num_steps
+            console.print(f"{sheet.name}: first learned features {name!r}, a run of {steps:,} steps", highlight=False)
+        console.print("what reads them is planned when they are there", highlight=False)
+        return
+    sweep = open_sweep(sheet, out)
+    sweep.check()
+    by_id = {cell.id: cell for cell in sweep.cells}
+    note = lambda text: console.print(f"[dim]{text}[/]", highlight=False)
+    kept = [p for p in sweep.folder.plan() if any(id_ in by_id for id_ in p.cells)]
+    costs = []
+    for planned in [*kept, *sweep.proposed(most, note)]:
+        cell = next(by_id[id_] for id_ in planned.cells if id_ in by_id)
+        costs.append(cost_of(planned, cell, measure))
+    console.print(plan_table(costs, sweep.sheet.name))
+    console.print(_totals(costs, len(sweep.cells)), highlight=False)
+
+
+def plan_table(costs: list[Cost], name: str) -> Table:
+    """Returns the populations of a plan, for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title=name, title_justify="left")
+    table.add_column("population")
+    for title in ("members", "parameters", "devices", "steps", "sequences", "memory a device", "disk", "time"):
+        table.add_column(title, justify="right")
+    for cost in costs:
+        planned = cost.planned
+        shards = f" (batch over {planned.batch_shards})" if planned.batch_shards > 1 else ""
+        table.add_row(
+            planned.id,
+            str(len(planned.cells)),
+            f"{cost.parameters:,}",
+            f"{planned.devices}{shards}",
+            f"{cost.steps:,}",
+            f"{len(planned.cells) * cost.steps * cost.batch_size:,}",
+            _bytes(planned.bytes),
+            _bytes(cost.disk),
+            "-" if cost.seconds is None else duration(cost.seconds),
+        )
+    return table
+
+
+def _totals(costs: list[Cost], cells: int) -> str:
+    steps = sum(len(c.planned.cells) * c.steps for c in costs)
+    text = (
+        f"{cells} cells in {len(costs)} programs; {steps:,} member-steps; {_bytes(sum(c.disk for c in costs))} on disk"
+    )
+    if costs and all(c.seconds is not None for c in costs):
+        return f"{text}; {duration(sum(c.seconds for c in costs))} in all on this machine, compilation apart"
+    return f"{text}; add --measure for the time"
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def run(
+    sheet: Sheet,
+    out: str | pathlib.Path,
+    console: Console,
+    *,
+    most: int = 0,
+    index: int = 0,
+    count: int = 1,
+    progress: bool = True,
+) -> Outcome:
+    """Runs a sweep, or goes on with it: the share `index` of `count` of its populations (an array job)."""
+    enable_compilation_cache()
+    say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)
+    if count == 1 and not folder_of(sheet, out).has_locks:
+        say("no locks in a bucket: where several workers share this sweep, give each its --index and --count")
+    if not make_features(sheet, folder_of(sheet, out), say, progress):
+        return Outcome(stopped=True)
+    sweep = open_sweep(sheet, out)
+    sweep.fix(most, say)
+    jobs = sweep.jobs()
+    members = sum(len(job.planned.cells) for job in jobs)
+    done = sum(is_done(sweep.folder, job) for job in jobs)
+    say(f"{len(sweep.cells)} cells, {members} members in {len(jobs)} populations, {done} of them done")
+    outcome = work(sweep.folder, sweep.jobs, mine=share_of(sweep.folder, index, count), say=say, progress=progress)
+    if not outcome.stopped:
+        say(f"{outcome.done} populations done, {outcome.failed} failed")
+    return outcome
+
+
+def run_on_ray(sheet: Sheet, out: str | pathlib.Path, console: Console, **options) -> Outcome:
+    """Runs a sweep, or goes on with it, on a Ray cluster; options: see `ray_engine.run`."""
+    say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)
+    return ray_engine.run(sheet, out, say, **options)
+
+
+def share_of(folder: Folder, index: int, count: int) -> Callable[[Job], bool]:
+    """Returns which populations task `index` of `count` takes. Those that took the place of a split one count as
+    that one, so that tasks that start before and after a split agree."""
+    if not 0 <= index < count:
+        raise ValueError(f"--index {index} --count {count}: the index goes from 0 to {count - 1}")
+    place: dict[str, int] = {}
+    for number, planned in enumerate(folder.plan(split=False)):
+        for cell in planned.cells:
+            place.setdefault(cell, number)
+    return lambda job: place.get(job.planned.cells[0], 0) % count == index
+
+
+def watch_status(sweep: Sweep, console: Console) -> None:
+    """Prints the state of a sweep; on a terminal, keeps it up to date until all is done (Ctrl-C leaves)."""
+    view = lambda: status_table(sweep.folder, sweep.jobs(), len(sweep.unplanned()))
+    if not sys.stdout.isatty():
+        console.print(view())
+        return
+    with Live(view(), console=console, auto_refresh=False) as live:
+        while not all(is_done(sweep.folder, job) for job in sweep.jobs()) or sweep.unplanned():
+            time.sleep(_REFRESH_S)
+            live.update(view(), refresh=True)
+
+
+def report(folders: list[Folder], out: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the page and the figures of one or several sweeps; returns their paths."""
+    return write_report([load_data(folder) for folder in folders], out)
+
+
+def load_data(folder: Folder) -> SweepData:
+    """Returns a sweep as its report reads it, from its directory alone."""
+    found = folder.read()
+    try:
+        table = results_table(folder)
+    except NoResults:
+        table = EMPTY
+    labels = tuple(dict.fromkeys(name for cell in found["cells"] for name in cell["labels"]))
+    evals = found["config"]["evals"]
+    return SweepData(
+        found["name"],
+        found["title"],
+        found["doc"],
+        found["config"],
+        found["environment"] | {"command": _command(found)},
+        table,
+        labels,
+        claims_from_json(found["claims"]),
+        evals["icl"],
+        evals["iwl"],
+        _status(folder, found, table),
+        {cell["id"]: (cell["labels"], cell["seeds"]) for cell in found["cells"]},
+    )
+
+
+def _command(found: dict) -> str:
+    """What was typed to run the sweep."""
+    changes = [word for field, value in found["changes"].items() for word in ("--set", f"{field}={value}")]
+    return shlex.join(["icl", "sweep", "run", found["source"], *changes])
+
+
+def _status(folder: Folder, found: dict, table) -> dict[str, int]:
+    """Counts of cells by state."""
+    cells, steps = len(found["cells"]), found["config"]["train"]["num_steps"]
+    last = table.group_by("cell").aggregate([("step", "max")])
+    diverged = table.filter((pc.field("metric") == "diverged") & (pc.field("value") >= 0))
+    failed = [planned for planned in folder.plan() if folder.failure(planned.id)]
+    return {
+        "cells": cells,
+        "done": sum(step >= steps for step in last["step_max"].to_pylist()),
+        "diverged": len(pc.unique(diverged["cell"])),
+        "failed": sum(len(planned.cells) for planned in failed),
+        "steps": steps,
+    }

@@ -1,0 +1,68 @@
+"""What a sweep will cost, said before it starts: programs, members, steps, disk and, measured, time."""
+
+import dataclasses
+import time
+
+import jax
+
+from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.sweep.cells import Cell
+from icl_jax.sweep.job import Job, config_for
+from icl_jax.sweep.plan import Planned
+from icl_jax.training.checkpoint import keep_policy
+from icl_jax.training.population import compiled_chunk, num_parameters, state_bytes
+
+_ROW = 12  # bytes of a row of metrics on disk, measured
+_METRICS = 11  # rows per suite, member and evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one population. parameters: of a member; disk: bytes at its end; seconds: measured, or None."""
+
+    planned: Planned
+    steps: int
+    batch_size: int
+    parameters: int
+    disk: int
+    seconds: float | None
+
+
+def cost_of(planned: Planned, cell: Cell, measure: bool = False) -> Cost:
+    """Returns what a population costs. cell: one of its cells; measure: compile it and time a chunk."""
+    job = Job(planned, config_for(cell, planned))
+    experiment = prepare_experiment(job.config, origin=cell.group.origin, members=list(planned.members))
+    seconds = _measure(experiment) if measure else None
+    parameters = num_parameters(experiment.population())
+    return Cost(planned, job.steps, job.config.train.batch_size, parameters, _disk(experiment), seconds)
+
+
+def _disk(experiment: Experiment) -> int:
+    """Checkpoints that stay (and the one being written), and metrics."""
+    config, members = experiment.config, len(experiment.members)
+    kept, steps = config.checkpoint, config.train.num_steps
+    keep = keep_policy(kept.keep_steps, kept.keep_every, kept.keep_log, interval=kept.every)
+    saves = 1 + kept.keep_last + sum(keep(step) for step in range(kept.every, steps + 1, kept.every))
+    evals = steps // config.evals.every + 1
+    rows = (
+        members * evals * len(experiment.program.spec.evals.suites) * _METRICS + 5 * members * steps // experiment.chunk
+    )
+    return saves * state_bytes(experiment.population()) + rows * _ROW
+
+
+def _measure(experiment: Experiment) -> float:
+    """Seconds of the population's chunks and evaluations, compilation apart: one of each is timed."""
+    population, config = experiment.population(), experiment.config
+    state, fixed = population.start(population.inputs)
+    evaluate = lambda: population.evaluate(state, fixed, population.inputs, population.bank, population.patches)
+    chunk = compiled_chunk(population, state, fixed)
+    jax.block_until_ready(evaluate())
+    start = time.perf_counter()
+    jax.block_until_ready(evaluate())
+    each_eval = time.perf_counter() - start
+    state, _ = jax.block_until_ready(chunk(state))
+    start = time.perf_counter()
+    jax.block_until_ready(chunk(state))
+    each_chunk = time.perf_counter() - start
+    steps = config.train.num_steps
+    return each_chunk * steps / experiment.chunk + each_eval * (steps // config.evals.every + 1)

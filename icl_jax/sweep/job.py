@@ -1,0 +1,152 @@
+"""One population of a sweep, from its config to its entry in the ledger."""
+
+import dataclasses
+import json
+import pathlib
+import warnings
+
+import jax
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from icl_jax import api, rundir
+from icl_jax.experiment import suite_names
+from icl_jax.files import remove_tree, replacing
+from icl_jax.sweep.cells import Cell
+from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.plan import Planned, planned_from_json, population_config
+from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
+
+_KEY = b"icl_jax"  # of the ledger's facts in a parquet file's metadata
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A population of the plan and the config it is to be trained with now."""
+
+    planned: Planned
+    config: ConfigDict
+
+    @property
+    def id(self) -> str:
+        return self.planned.id
+
+    @property
+    def steps(self) -> int:
+        return self.config.train.num_steps
+
+    def to_json(self) -> dict:
+        """Returns plain JSON values, from which another process can run it."""
+        return {"planned": self.planned.to_json(), "config": rundir.config_to_json(self.config)}
+
+
+def job_from_json(fields: dict) -> Job:
+    """Returns the job of `Job.to_json`."""
+    return Job(planned_from_json(fields["planned"]), rundir.config_from_json(fields["config"]))
+
+
+def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
+    """Returns the planned populations that hold any of the cells, with their configs of today."""
+    by_id = {cell.id: cell for cell in cells}
+    jobs = []
+    for planned in folder.plan():
+        wanted = [by_id[id_] for id_ in planned.cells if id_ in by_id]
+        if wanted:
+            jobs.append(Job(planned, config_for(wanted[0], planned)))
+    return jobs
+
+
+def config_for(cell: Cell, planned: Planned) -> ConfigDict:
+    """Returns the config of a population, of which the cell is one: in the planned layout where this machine
+    has the devices for it, else as fits here."""
+    config = population_config(cell.group, planned.capacity)
+    if jax.device_count() >= planned.devices:
+        config.runtime.devices, config.runtime.batch_shards = planned.devices, planned.batch_shards
+    return config
+
+
+def done_facts(folder: Folder, id_: str) -> dict | None:
+    """Returns {"steps", "suites"} of a population's entry in the ledger, None when it has none.
+
+    ValueError when the file is damaged.
+    """
+    path = folder.done_file(id_)
+    try:
+        with path.open("rb") as file:  # of a bucket's, this fetches the end alone
+            return json.loads(pq.read_schema(file).metadata[_KEY])
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}); `icl sweep run` makes it again") from None
+
+
+def is_done(folder: Folder, job: Job) -> bool:
+    """Returns whether the ledger has all the steps and suites that the job asks for.
+
+    A damaged entry counts as none, with a warning: it is made again from the run's checkpoints.
+    """
+    try:
+        facts = done_facts(folder, job.id)
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return False
+    return bool(facts) and facts["steps"] >= job.steps and set(facts["suites"]) >= set(suite_names(job.config))
+
+
+def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
+    """Trains a population, or goes on with it, and enters it in the ledger. Returns False when a signal
+    stopped it before its last step."""
+    directory = folder.run_directory(job.id)
+    if reached(directory) < job.steps:
+        _train(job, directory, progress)
+        if reached(directory) < job.steps:
+            return False
+    run = api.load_run(directory)
+    table = _with_missing_suites(run, job)
+    _enter(folder, job, table)
+    return True
+
+
+def _train(job: Job, directory: pathlib.Path, progress: bool) -> None:
+    """Trains; a population none of whose checkpoints is good starts anew, to the same results."""
+    train = lambda: api.train(job.config, directory, progress=progress, members=list(job.planned.members))
+    try:
+        train()
+    except DamagedCheckpoint as fault:
+        aside = directory / "checkpoints.damaged"
+        warnings.warn(f"{fault}; moved to {aside.name}, and the population starts anew", stacklevel=2)
+        remove_tree(aside)
+        (directory / "checkpoints").rename(aside)
+        train()
+
+
+def reached(directory: pathlib.Path) -> int:
+    """Returns the step of a run's newest checkpoint, -1 when it has none."""
+    return max(Checkpoints(directory / "checkpoints").steps(), default=-1)
+
+
+def _with_missing_suites(run: api.Run, job: Job) -> pa.Table:
+    """The run's table; suites asked for later are scored on the checkpoints that were kept."""
+    at_end = run.table.filter(pc.field("step") == pc.max(run.table["step"]))
+    missing = set(suite_names(job.config)) - set(at_end["suite"].to_pylist())
+    if not missing:
+        return run.table
+    run = dataclasses.replace(run, config=job.config)
+    kept = Checkpoints(run.directory / "checkpoints").steps()
+    scored = [api.evaluate(run, sorted(missing), step=step) for step in kept]
+    return pa.concat_tables([run.table, *scored], promote_options="default")
+
+
+def _enter(folder: Folder, job: Job, table: pa.Table) -> None:
+    facts = {"steps": reached(folder.run_directory(job.id)), "suites": sorted(set(table["suite"].to_pylist()))}
+    table = with_cells(table, job.planned).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
+    with replacing(folder.done_file(job.id)) as temporary:
+        pq.write_table(table, temporary)
+
+
+def with_cells(table: pa.Table, planned: Planned) -> pa.Table:
+    """Returns a population's table with a column `cell` in the place of `member`."""
+    cells = pa.array(planned.cells).take(table["member"].combine_chunks())
+    return table.drop_columns(["member"]).add_column(0, "cell", cells)

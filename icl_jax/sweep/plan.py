@@ -1,0 +1,123 @@
+"""The plan of a sweep: which cells train together. Written once, kept, added to; never changed.
+
+A population's numbers hang on its members, its layout and the room its program makes for them, so these
+are frozen. What may grow later (steps, evals, checkpoints) comes from the config at hand.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+
+from icl_jax import config as cfg
+from icl_jax import rundir
+from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.sweep.cells import Cell, Group
+from icl_jax.sweep.memory import budget, fitting_width
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One population of the plan. cells: ids, one per member; capacity: fields of `task` that make room in the
+    program; devices, batch_shards: the layout; bytes: needed on one device, by the compiler."""
+
+    id: str
+    cells: tuple[str, ...]
+    members: tuple[cfg.Member, ...]
+    capacity: dict[str, int | bool]
+    devices: int
+    batch_shards: int
+    bytes: int
+
+    def to_json(self) -> dict:
+        """Returns plain JSON values."""
+        return dataclasses.asdict(self) | {"members": rundir.members_to_json(list(self.members))}
+
+
+def planned_from_json(fields: dict) -> Planned:
+    """Returns the population of `Planned.to_json`."""
+    members = tuple(rundir.members_from_json(fields["members"]))
+    return Planned(**(fields | {"members": members, "cells": tuple(fields["cells"])}))
+
+
+def group_cells(cells: Iterable[Cell]) -> list[tuple[Group, list[Cell]]]:
+    """Returns the cells by group, in order."""
+    by_group: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_group.setdefault(cell.group.key, []).append(cell)
+    return [(found[0].group, found) for found in by_group.values()]
+
+
+def make_plan(cells: list[Cell], most: int = 0, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
+    """Returns populations that hold the cells, each sized to the memory of a device.
+
+    most: members of a population at most (0: as many as fit). note: is told what is being worked out.
+    ValueError when a cell cannot run, before anything is written.
+    """
+    experiments = [(mine, _experiment(group, mine)) for group, mine in group_cells(cells)]  # all checked first
+    return [planned for mine, experiment in experiments for planned in _plan_group(mine, experiment, most, note)]
+
+
+def _experiment(group: Group, cells: list[Cell]) -> Experiment:
+    members = [cell.member for cell in cells]
+    return prepare_experiment(population_config(group, capacity_of(group, cells)), origin=group.origin, members=members)
+
+
+def capacity_of(group: Group, cells: list[Cell]) -> dict[str, int | bool]:
+    """Returns the room that a program needs for the cells: see `config.capacity`."""
+    rooms = [cfg.build_room(group.config, room) for room in ("task", "bank")]
+    return cfg.capacity(*rooms, [cell.member for cell in cells])
+
+
+def population_config(group: Group, capacity: dict[str, int | bool]):
+    """Returns the config of a population of the group."""
+    config = group.config.copy_and_resolve_references()
+    config.task.update(capacity)
+    return config
+
+
+def _plan_group(cells: list[Cell], experiment: Experiment, most: int, note) -> list[Planned]:
+    layout = experiment.program.layout
+    note(f"memory of {len(cells)} members of {experiment.program.spec.model.core}")
+    width, needed = fitting_width(experiment, budget(layout.num_devices))
+    count = min(width * layout.num_groups, most or len(cells))
+    room = {name: getattr(experiment.program.spec.task, name) for name in cfg.CAPACITY}
+    sizes = _even(len(cells), count)
+    return [_planned(part, room, layout, needed) for part in _parts(cells, sizes)]
+
+
+def _planned(cells: list[Cell], room: dict, layout, needed: int) -> Planned:
+    ids = tuple(cell.id for cell in cells)
+    members = tuple(cell.member for cell in cells)
+    return Planned(cfg.identity(ids), ids, members, room, layout.num_devices, layout.batch_shards, needed)
+
+
+def _even(total: int, most: int) -> list[int]:
+    """Sizes of the fewest parts of at most `most`, as equal as can be."""
+    parts = -(-total // most)
+    return [total // parts + (i < total % parts) for i in range(parts)]
+
+
+def _parts(cells: list[Cell], sizes: list[int]) -> list[list[Cell]]:
+    ends = list(itertools.accumulate(sizes))
+    return [cells[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def halves(planned: Planned) -> list[Planned]:
+    """Returns the two populations that take the place of one that ran out of memory.
+
+    ValueError when it has a single member.
+    """
+    if len(planned.cells) < 2:
+        raise ValueError("a single member runs out of memory: use a smaller model or batch, or another machine")
+    middle = -(-len(planned.cells) // 2)
+    parts = [slice(None, middle), slice(middle, None)]
+    return [
+        dataclasses.replace(
+            planned,
+            id=cfg.identity(planned.cells[part]),
+            cells=planned.cells[part],
+            members=planned.members[part],
+            bytes=planned.bytes // 2,
+        )
+        for part in parts
+    ]

@@ -1,0 +1,90 @@
+"""The results of a sweep as one tidy table: what is finished from the ledger, what is not from the runs."""
+
+import pathlib
+import warnings
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from icl_jax.files import local, replacing
+from icl_jax.paths import as_path
+from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.job import with_cells
+from icl_jax.sweep.plan import Planned
+from icl_jax.training.store import concat_tables, read_metrics
+
+LABEL = "label/"
+EMPTY = pa.schema(
+    {"cell": pa.string(), "step": pa.int64(), "suite": pa.string(), "metric": pa.string(), "value": pa.float64()}
+).empty_table()
+
+
+class NoResults(ValueError):
+    """A sweep has not reached an evaluation yet."""
+
+
+def results_table(folder: Folder) -> pa.Table:
+    """Returns all rows of the sweep's cells, one per measured number, in the order of the grid.
+
+    Columns: cell; label/<swept quantity>; hyper/<name>; seed/<stream>; step; suite; coordinates; metric; value.
+    Unfinished populations give the rows they have. NoResults when nothing has been measured yet.
+    """
+    cells = folder.read()["cells"]
+    tables = [table for planned in folder.plan() if (table := _population(folder, planned)) is not None]
+    if not tables:
+        raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")
+    table = _labelled(concat_tables(tables), cells)
+    keys = ["_order", "step", "suite", "metric", *_coordinates(table)]
+    return table.sort_by([(key, "ascending") for key in keys]).drop_columns(["_order"])
+
+
+def _population(folder: Folder, planned: Planned) -> pa.Table | None:
+    done = folder.done_file(planned.id)
+    if done.is_file():
+        try:
+            with local(done) as file:
+                return pq.read_table(file).replace_schema_metadata(None)
+        except pa.ArrowException as error:
+            warnings.warn(
+                f"{done} is damaged ({error}): reading the run itself; `icl sweep run` mends it", stacklevel=2
+            )
+    try:
+        return with_cells(read_metrics(folder.run_directory(planned.id) / "metrics"), planned)
+    except FileNotFoundError:
+        return None
+
+
+def _labelled(table: pa.Table, cells: list[dict]) -> pa.Table:
+    """The rows of the sweep's own cells, with their labels and their place in the grid."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell["labels"]))
+    columns = {name: [cell["labels"].get(name) for cell in cells] for name in names}
+    place = pc.index_in(table["cell"], pa.array([cell["id"] for cell in cells]))
+    known = pc.is_valid(place)
+    table, place = table.filter(known), place.filter(known)
+    for index, name in enumerate(names):
+        table = table.add_column(1 + index, f"{LABEL}{name}", _label_array(columns[name]).take(place))
+    return table.append_column("_order", place)
+
+
+def _label_array(values: list) -> pa.Array:
+    """Numbers stay numbers; with a name among them all become names."""
+    if all(value is None or isinstance(value, int | float) for value in values):
+        return pa.array(values, pa.float64())
+    return pa.array([value if value is None or isinstance(value, str) else f"{value:g}" for value in values])
+
+
+def _coordinates(table: pa.Table) -> list[str]:
+    fixed = {"cell", "step", "suite", "metric", "value", "_order"}
+    return [n for n in table.column_names if n not in fixed and not n.startswith((LABEL, "hyper/", "seed/"))]
+
+
+def write_results(table: pa.Table, path: str | pathlib.Path) -> None:
+    """Writes the table as .parquet or .csv. ValueError for another ending."""
+    path = as_path(path)
+    writers = {".parquet": pq.write_table, ".csv": pyarrow.csv.write_csv}
+    if path.suffix not in writers:
+        raise ValueError(f"--to {path}: its ending must be .parquet or .csv")
+    with replacing(path) as temporary:
+        writers[path.suffix](table, temporary)

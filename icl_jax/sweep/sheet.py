@@ -1,0 +1,79 @@
+"""A sweep as its config file states it: config, grid, claims, at one of its scales."""
+
+import ast
+import dataclasses
+import inspect
+import pathlib
+
+from ml_collections import ConfigDict
+
+from icl_jax import config as cfg
+from icl_jax.sweep.grid import Grid, Point
+
+HOOKS = ("get_sweep", "get_claims", "get_features")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """What a config file asks for.
+
+    source: FILE or FILE:SCALE as given; doc: the file's docstring; points: the grid (one point where the
+    file has no get_sweep: a config is a sweep of its own members); features: learned features to make
+    first, name -> config of the run whose encoder gives them; changes: what was changed over the file's config.
+    """
+
+    source: str
+    doc: str
+    config: ConfigDict
+    points: Grid
+    claims: list
+    features: dict[str, ConfigDict]
+    changes: dict
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def title(self) -> str:
+        return self.doc.strip().partition("\n")[0] or self.name
+
+
+def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet:
+    """Returns the sweep of a config file, FILE or FILE:SCALE.
+
+    changes: dotted field -> value, over the file's config. ValueError for what the file gets wrong.
+    """
+    module, scale = cfg.load_module(source)
+    config = cfg.call_hook(module, "get_config", scale)
+    found = {
+        name: cfg.call_hook(module, name, _scale_of(module, name, scale)) for name in HOOKS if hasattr(module, name)
+    }
+    return Sheet(
+        str(source),
+        inspect.getdoc(module) or "",
+        cfg.override(config, changes or {}),
+        found.get("get_sweep", [Point()]),
+        found.get("get_claims", []),
+        found.get("get_features", {}),
+        changes or {},
+    )
+
+
+def _scale_of(module, name: str, scale: str | None) -> str | None:
+    """The scale as a hook takes it: one without parameters is the same at every scale."""
+    return scale if inspect.signature(getattr(module, name)).parameters else None
+
+
+def parse_changes(texts: list[str]) -> dict:
+    """Returns {"train.num_steps": 100} of ["train.num_steps=100"]. ValueError for a text without '='."""
+    changes = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: give FIELD=VALUE, such as --set train.num_steps=1000")
+        try:
+            changes[path] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[path] = value
+    return changes

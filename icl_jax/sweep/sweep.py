@@ -1,0 +1,100 @@
+"""A sweep: what a config file asks for, in a directory."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import platform
+from collections.abc import Callable
+
+import jax
+
+from icl_jax import rundir
+from icl_jax.experiment import suite_names
+from icl_jax.paths import as_run_path
+from icl_jax.report import claims
+from icl_jax.sweep.cells import Cell, expand
+from icl_jax.sweep.features import missing_features, with_feature_files
+from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.job import Job, make_jobs
+from icl_jax.sweep.plan import Planned, make_plan
+from icl_jax.sweep.sheet import Sheet
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """The cells of a sheet and the directory that has them, or will."""
+
+    sheet: Sheet
+    folder: Folder
+    cells: list[Cell]
+
+    def unplanned(self) -> list[Cell]:
+        """Returns the cells that no population of the plan holds."""
+        planned = {id_ for population in self.folder.plan() for id_ in population.cells}
+        return [cell for cell in self.cells if cell.id not in planned]
+
+    def proposed(self, most: int = 0, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
+        """Returns the populations that the cells not planned yet would form; writes nothing."""
+        missing = self.unplanned()
+        return make_plan(missing, most, note) if missing else []
+
+    def fix(self, most: int = 0, note: Callable[[str], None] = lambda text: None) -> None:
+        """Checks the sweep, writes sweep.json and plans what is not planned; several workers may do so at once."""
+        self.check()
+        while True:
+            after = self.folder.plan_parts()
+            populations = self.proposed(most, note)
+            if not populations:
+                break
+            self.folder.describe(self.description())
+            self.folder.add_to_plan(populations, after)
+        self.folder.describe(self.description())
+
+    def check(self) -> None:
+        """Raises ValueError for claims about labels, suites or seeds that the sweep does not have."""
+        config = self.sheet.config
+        planned = {cell.id: (cell.labels, cell.member.seeds) for cell in self.cells}
+        claims.check_claims(self.sheet.claims, planned, suite_names(config), config.evals.icl, config.evals.iwl)
+
+    def jobs(self) -> list[Job]:
+        """Returns the planned populations of these cells."""
+        return make_jobs(self.folder, self.cells)
+
+    def description(self) -> dict:
+        """Returns what sweep.json says."""
+        return {
+            "name": self.sheet.name,
+            "title": self.sheet.title,
+            "doc": self.sheet.doc,
+            "source": self.sheet.source,
+            "changes": self.sheet.changes,
+            "config": rundir.config_to_json(self.cells[0].group.config),
+            "cells": [{"id": c.id, "labels": c.labels, "seeds": c.member.seeds} for c in self.cells],
+            "claims": claims.claims_to_json(self.sheet.claims),
+            "environment": environment(),
+        }
+
+
+def folder_of(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Folder:
+    """Returns the directory of a sheet's sweep, `out`/<name>."""
+    return Folder(as_run_path(out) / sheet.name)
+
+
+def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
+    """Returns the sweep of a sheet in the directory `out`/<name>. Reads banks; writes nothing.
+
+    ValueError when its learned features are not made yet (`features.make_features`).
+    """
+    folder = folder_of(sheet, out)
+    if missing := missing_features(sheet, folder):
+        raise ValueError(
+            f"{sheet.name}: learned features {', '.join(missing)} are not made yet; `icl sweep run` makes them"
+        )
+    return Sweep(sheet, folder, expand(sheet.config, with_feature_files(sheet, folder, sheet.points)))
+
+
+def environment() -> dict:
+    """Returns versions and devices, by name."""
+    versions = {name: importlib.metadata.version(name) for name in rundir.PACKAGES}
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    return {"python": platform.python_version(), **versions, "devices": devices}

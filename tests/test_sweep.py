@@ -1,0 +1,446 @@
+"""Sweeps in one process: cells, plan, runner, ledger, results."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from rich.console import Console
+from tiny import tiny_config
+
+from icl_jax import claims, grid
+from icl_jax import config as cfg
+from icl_jax.sweep import commands, job, plan, worker
+from icl_jax.sweep.cells import expand
+from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.results import results_table, write_results
+from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
+from icl_jax.sweep.sweep import open_sweep
+
+P_BURSTY = grid.over("hypers.p_bursty", (0, 1))
+DEPTH = grid.named("depth", {"one": {"model.num_layers": 1}, "two": {}})
+
+
+def tiny_sheet(points, changes=None, claim_list=(), **fields):
+    """A sheet as a config file would give it."""
+    config = tiny_config(hypers__p_bursty=0.9, seeds__init=0, seeds__data=0, runtime__devices=2, **fields)
+    config.name = "tiny_sweep"
+    return Sheet("tiny.py", "Tiny: a sweep.", cfg.override(config, changes or {}), points, list(claim_list), {}, {})
+
+
+def run(sheet, out, **options):
+    console = Console(quiet=True)
+    return commands.run(sheet, out, console, progress=False, **options)
+
+
+def table_of(sheet, out):
+    return results_table(Folder(out / sheet.name))
+
+
+def assert_same_tables(a, b):
+    assert a.column_names == b.column_names and a.num_rows == b.num_rows
+    for name in a.column_names:  # numpy takes NaN (not measured) as equal
+        np.testing.assert_array_equal(a[name].to_numpy(), b[name].to_numpy(), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def sheet():
+    return tiny_sheet(grid.product(DEPTH, P_BURSTY, grid.seeds(2)))
+
+
+@pytest.fixture(scope="module")
+def finished(sheet, tmp_path_factory):
+    """Directory of sweeps with `sheet` run whole: two programs of four members."""
+    out = tmp_path_factory.mktemp("sweeps")
+    outcome = run(sheet, out)
+    assert (outcome.done, outcome.failed, outcome.stopped) == (2, 0, False)
+    return out
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(finished, tmp_path / "sweeps")
+
+
+# --- cells ---
+
+
+def test_cells_with_one_spec_form_one_group(sheet):
+    cells = expand(sheet.config, sheet.points)
+    groups = plan.group_cells(cells)
+    assert [len(found) for _, found in groups] == [4, 4]
+    assert len({cell.id for cell in cells}) == 8
+    assert cells[0].labels == {"depth": "one", "p_bursty": 0.0}
+
+
+def test_a_cell_keeps_its_id_when_the_grid_grows(sheet):
+    ids = lambda points: {cell.id for cell in expand(sheet.config, points)}
+    more = grid.product(DEPTH, grid.over("hypers.p_bursty", (0, 0.5, 1)), grid.seeds(3))
+    assert ids(sheet.points) < ids(more)
+    wider = grid.product(DEPTH, P_BURSTY, grid.over("hypers.ways", (2, 3)), grid.seeds(2))  # raises max_ways
+    assert ids(sheet.points) < ids(wider)
+
+
+def test_tuples_of_the_config_multiply_every_point():
+    sheet = tiny_sheet(grid.over("hypers.shots", (1, 2)), {"hypers.p_bursty": (0.0, 1.0), "seeds.init": (0, 1)})
+    cells = expand(sheet.config, sheet.points)
+    assert len(cells) == 8
+    assert cells[-1].labels == {"p_bursty": 1.0, "shots": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (grid.over("hypers.p_burst", (0, 1)), "did you mean 'p_bursty'"),
+        (grid.over("evals.every", (5, 10)), "cannot vary 'evals.every'"),
+        (grid.over("hypers.p_bursty", ((0, 1),)), "one value"),
+        (grid.chain(P_BURSTY, grid.over("hypers.p_bursty", (1,))), "are the same run"),
+        ([], "no point"),
+        (grid.over("hypers.p_bursty", (2,)), r"outside \[0, 1\]"),
+        (grid.over("bank.path", ("features:mine",)), "get_features"),
+    ],
+)
+def test_points_that_cannot_run_are_refused_before_anything_is_written(points, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_sheet(points), tmp_path / "sweeps")
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_claim_about_a_label_that_is_not_there_is_refused(tmp_path):
+    claim = claims.larger("rises", claims.final("icl"), at={"p_burst": 1}, than={"p_bursty": 0})
+    with pytest.raises(ValueError, match="p_burst"):
+        run(tiny_sheet(grid.product(P_BURSTY, grid.seeds(2)), claim_list=[claim]), tmp_path / "sweeps")
+    assert not (tmp_path / "sweeps").exists()
+
+
+# --- plan ---
+
+
+def test_a_population_is_sized_to_memory(sheet, monkeypatch):
+    """Half the bytes of what all members need: fewer members a device, and they all are planned."""
+    cells = expand(sheet.config, sheet.points)[:4]
+    (whole,) = plan.make_plan(cells)
+    monkeypatch.setattr(plan, "budget", lambda devices: whole.bytes - 1)
+    parts = plan.make_plan(cells)
+    assert len(parts) == 2 and all(part.bytes < whole.bytes for part in parts)
+    assert [id_ for part in parts for id_ in part.cells] == list(whole.cells)
+    monkeypatch.setattr(plan, "budget", lambda devices: 1000)
+    with pytest.raises(ValueError, match="one member needs"):
+        plan.make_plan(cells)
+
+
+def test_width_splits_as_evenly_as_can_be(sheet):
+    cells = expand(sheet.config, grid.product(P_BURSTY, grid.seeds(5)))
+    assert [len(part.cells) for part in plan.make_plan(cells, most=4)] == [4, 3, 3]
+
+
+def test_the_parts_of_a_group_share_their_program(sheet):
+    """What makes room in the program is the group's: a part without the largest number of ways has it too."""
+    points = grid.product(grid.over("hypers.ways", (1, 3)), grid.over("hypers.shots", (1,)), grid.seeds(2))
+    parts = plan.make_plan(expand(sheet.config, points), most=2)
+    assert [part.capacity["max_ways"] for part in parts] == [3, 3]
+
+
+def test_halves_hold_the_same_cells(sheet):
+    (planned,) = plan.make_plan(expand(sheet.config, grid.product(P_BURSTY, grid.seeds(1))))
+    first, second = plan.halves(planned)
+    assert first.cells + second.cells == planned.cells and first.id != second.id
+    with pytest.raises(ValueError, match="a single member"):
+        plan.halves(first)
+
+
+def test_plan_writes_nothing(sheet, tmp_path):
+    commands.show_plan(sheet, tmp_path / "sweeps", Console(quiet=True))
+    assert not (tmp_path / "sweeps").exists()
+
+
+# --- run ---
+
+
+def test_results_have_every_cell_with_its_labels_and_seeds(sheet, finished):
+    table = table_of(sheet, finished)
+    assert set(table["cell"].to_pylist()) == {cell.id for cell in expand(sheet.config, sheet.points)}
+    at = table.filter((pc.field("label/depth") == "one") & (pc.field("label/p_bursty") == 1))
+    assert set(at["hyper/p_bursty"].to_pylist()) == {1.0} and set(at["seed/init"].to_pylist()) == {0, 1}
+    assert set(table["step"].to_pylist()) == {0, 5, 10, 15, 20}
+
+
+def test_a_member_equals_the_run_alone(sheet, finished, tmp_path):
+    """A cell of the sweep against the same run by itself, as far as rounding goes over 10 steps."""
+    points = [sheet.points[-1]]
+    run(tiny_sheet(points, {"train.num_steps": 10}), tmp_path)
+    alone = table_of(tiny_sheet(points), tmp_path)
+    (id_,) = set(alone["cell"].to_pylist())
+    loss = lambda t: t.filter((pc.field("cell") == id_) & (pc.field("metric") == "loss") & (pc.field("step") == 10))
+    ours, theirs = (loss(t)["value"].to_numpy() for t in (table_of(sheet, finished), alone))
+    assert len(ours) == 3
+    np.testing.assert_allclose(ours, theirs, rtol=2e-4)
+
+
+def test_running_again_changes_nothing(sheet, copy):
+    files = lambda: {p: p.stat().st_mtime_ns for p in copy.rglob("*.parquet")}
+    before = files()
+    outcome = run(sheet, copy)
+    assert outcome.done == 2 and files() == before
+
+
+def test_added_cells_train_alone_and_the_others_stay(sheet, copy):
+    before = table_of(sheet, copy)
+    more = tiny_sheet(grid.product(DEPTH, P_BURSTY, grid.seeds(3)))
+    kept = Folder(copy / "tiny_sweep").plan()
+    assert run(more, copy).done == 4
+    assert Folder(copy / "tiny_sweep").plan()[:2] == kept
+    table = table_of(more, copy)
+    assert len(set(table["cell"].to_pylist())) == 12
+    old = table.filter(pc.is_in(table["cell"], before["cell"].combine_chunks()))
+    assert_same_tables(old, before)
+
+
+def test_more_steps_go_on_from_the_checkpoint(sheet, copy):
+    before = table_of(sheet, copy)
+    longer = tiny_sheet(sheet.points, {"train.num_steps": 30})
+    run(longer, copy)
+    table = table_of(longer, copy)
+    assert max(table["step"].to_pylist()) == 30
+    assert_same_tables(table.filter(pc.field("step") <= 20), before)
+
+
+def test_a_suite_added_later_is_scored_on_kept_checkpoints(sheet, copy):
+    suites = ("fewshot_holdout", "no_support_zipfian", "flipped")
+    added = tiny_sheet(sheet.points, {"evals.suites": suites, "evals.custom.own": {"kind": "fewshot"}})
+    assert run(added, copy).done == 2
+    flipped = table_of(added, copy).filter((pc.field("suite") == "flipped") & (pc.field("metric") == "accuracy"))
+    assert sorted(set(flipped["step"].to_pylist())) == [10, 20] and flipped.num_rows == 16
+
+
+def test_a_damaged_entry_of_the_ledger_is_made_again(sheet, copy):
+    before = table_of(sheet, copy)
+    entry = next((copy / "tiny_sweep" / "done").iterdir())
+    entry.write_bytes(entry.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert run(sheet, copy).done == 2
+    assert_same_tables(table_of(sheet, copy), before)
+
+
+def test_a_population_that_fails_is_recorded_and_the_others_go_on(sheet, finished, tmp_path, monkeypatch):
+    real, calls = job.api.train, []
+
+    def train(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            raise RuntimeError("no luck")
+        return real(*args, **options)
+
+    monkeypatch.setattr(job.api, "train", train)
+    outcome = run(sheet, tmp_path)
+    assert (outcome.done, outcome.failed) == (1, 1)
+    folder = Folder(tmp_path / "tiny_sweep")
+    failures = [folder.failure(planned.id) for planned in folder.plan()]
+    assert "no luck" in failures[0]["error"] and failures[1] is None
+    assert run(sheet, tmp_path).done == 2  # tried again
+    assert folder.failure(folder.plan()[0].id) is None
+    assert_same_tables(table_of(sheet, tmp_path), table_of(sheet, finished))
+
+
+def test_out_of_memory_halves_the_population(sheet, tmp_path, monkeypatch):
+    real = job.api.train
+
+    def train(*args, members, **options):
+        if len(members) > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+        return real(*args, members=members, **options)
+
+    monkeypatch.setattr(job.api, "train", train)
+    outcome = run(sheet, tmp_path)
+    assert (outcome.done, outcome.failed) == (4, 0)
+    folder = Folder(tmp_path / "tiny_sweep")
+    assert [len(planned.cells) for planned in folder.plan()] == [2, 2, 2, 2]
+    assert len(list((tmp_path / "tiny_sweep" / "failed").iterdir())) == 2  # the record stays
+    assert len(set(table_of(sheet, tmp_path)["cell"].to_pylist())) == 8
+
+
+def test_a_population_that_the_kernel_killed_for_its_memory_is_halved(sheet, tmp_path, monkeypatch):
+    opened = open_sweep(sheet, tmp_path)
+    opened.fix()
+    first = opened.jobs()[0]
+    monkeypatch.setattr(worker, "kernel_kills", lambda: 7)
+    opened.folder.note_attempt(first.id, kernel_kills=6, step=0)  # what a killed worker leaves
+    outcome = run(sheet, tmp_path)
+    assert (outcome.done, outcome.failed) == (3, 0)
+    assert [len(planned.cells) for planned in opened.folder.plan()] == [4, 2, 2]
+
+
+def test_a_member_that_diverges_is_recorded_at_its_step(tmp_path):
+    points = grid.product(grid.over("hypers.learning_rate", (1e-2, 1e30)), grid.seeds(2))
+    sheet = tiny_sheet(points)
+    assert run(sheet, tmp_path).failed == 0
+    rows = table_of(sheet, tmp_path).filter((pc.field("metric") == "diverged") & (pc.field("step") == 20))
+    by_rate = dict(zip(rows["label/learning_rate"].to_pylist(), rows["value"].to_pylist(), strict=True))
+    assert by_rate[1e-2] == -1 and 0 <= by_rate[1e30] <= 5
+    assert commands.load_data(Folder(tmp_path / "tiny_sweep")).status["diverged"] == 2
+
+
+def test_array_tasks_share_the_populations(sheet, finished, tmp_path):
+    assert run(sheet, tmp_path, index=1, count=2).done == 1
+    folder = Folder(tmp_path / "tiny_sweep")
+    assert [p.name.split(".")[0] for p in (folder.directory / "done").iterdir()] == [folder.plan()[1].id]
+    assert run(sheet, tmp_path, index=0, count=2).done == 1
+    assert_same_tables(table_of(sheet, tmp_path), table_of(sheet, finished))
+    with pytest.raises(ValueError, match="index goes from 0 to 1"):
+        run(sheet, tmp_path, index=2, count=2)
+
+
+def test_learned_features_are_made_first_and_once(tmp_path):
+    """A sweep on the outputs of an encoder: its run is trained, its bank embedded, and both stay."""
+    images = tiny_config(bank__name="glyphs", bank__num_classes=24, bank__image_size=8, model__encoder="mlp")
+    images.name, images.hypers.p_bursty, images.seeds.init, images.seeds.data = "encoder", 1.0, 0, 0
+    images.bank.dim, images.bank.num_exemplars = 64, 4
+    learned = {"bank.name": "embeddings", "bank.path": "features:mine", "bank.num_classes": 0}
+    sheet = tiny_sheet(grid.named("features", {"learned": learned}))
+    sheet = dataclasses.replace(sheet, features={"mine": images})
+    with pytest.raises(ValueError, match="mine are not made yet"):
+        open_sweep(sheet, tmp_path)
+    assert run(sheet, tmp_path).done == 1
+    made = tmp_path / "tiny_sweep" / "features" / "mine.npz"
+    before = made.stat().st_mtime_ns
+    assert run(sheet, tmp_path).done == 1 and made.stat().st_mtime_ns == before
+    assert set(table_of(sheet, tmp_path)["label/features"].to_pylist()) == {"learned"}
+
+
+# --- what lies in the directory ---
+
+
+def test_another_sweep_in_the_directory_is_refused(sheet, copy):
+    other = tiny_sheet(P_BURSTY)
+    other.config.name = "other"
+    (copy / "tiny_sweep").rename(copy / "other")
+    with pytest.raises(ValueError, match="holds the sweep 'tiny_sweep'"):
+        run(other, copy)
+
+
+def test_files_that_are_not_a_sweeps_are_left_alone(sheet, tmp_path):
+    (tmp_path / "tiny_sweep").mkdir()
+    (tmp_path / "tiny_sweep" / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="is not empty and holds no sweep"):
+        run(sheet, tmp_path)
+    assert [p.name for p in (tmp_path / "tiny_sweep").iterdir()] == ["thesis.tex"]
+
+
+def test_a_plan_of_another_version_is_refused_and_nothing_is_lost(sheet, copy):
+    path = copy / "tiny_sweep" / "plan" / "0000.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    before = sorted(copy.rglob("*"))
+    with pytest.raises(ValueError, match="another version of icl_jax"):
+        run(sheet, copy)
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_a_damaged_record_of_the_sweep_is_written_anew(sheet, copy):
+    path = copy / "tiny_sweep" / "sweep.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match="is damaged"):
+        table_of(sheet, copy)
+    assert run(sheet, copy).done == 2
+    assert table_of(sheet, copy).num_rows
+
+
+def test_a_run_that_cannot_be_read_fails_alone(sheet, tmp_path):
+    """A population whose run.json is damaged says so; the other one finishes."""
+    opened = open_sweep(sheet, tmp_path)
+    opened.fix()
+    directory = opened.folder.run_directory(opened.jobs()[0].id)
+    directory.mkdir(parents=True)
+    (directory / "run.json").write_text("{")
+    outcome = run(sheet, tmp_path)
+    assert (outcome.done, outcome.failed) == (1, 1)
+    assert "damaged" in opened.folder.failure(opened.jobs()[0].id)["error"]
+
+
+def test_results_are_written_as_parquet_or_csv(sheet, finished, tmp_path):
+    table = table_of(sheet, finished)
+    for name in ("r.parquet", "r.csv"):
+        write_results(table, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"must be \.parquet or \.csv"):
+        write_results(table, tmp_path / "r.xlsx")
+
+
+def test_a_report_names_a_sweep_without_results(sheet, copy):
+    waiting = tiny_sheet(sheet.points)
+    waiting.config.name = "waiting"
+    open_sweep(waiting, copy).fix()
+    page = commands.report([Folder(copy / "tiny_sweep"), Folder(copy / "waiting")], copy / "report")[0]
+    assert "no results yet" in page.read_text()
+
+
+def test_a_damaged_entry_of_the_ledger_is_read_from_the_run(sheet, copy):
+    before = table_of(sheet, copy)
+    entry = next((copy / "tiny_sweep" / "done").iterdir())
+    entry.write_bytes(entry.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_same_tables(table_of(sheet, copy), before)
+
+
+def test_a_part_of_the_plan_that_was_moved_away_is_planned_anew(sheet, copy):
+    before = table_of(sheet, copy)
+    more = tiny_sheet(grid.product(DEPTH, P_BURSTY, grid.seeds(3)))
+    open_sweep(more, copy).fix()
+    (copy / "tiny_sweep" / "plan" / "0000.json").unlink()
+    assert run(sheet, copy).done == 2  # the same populations: nothing is trained again
+    assert_same_tables(table_of(sheet, copy), before)
+
+
+def test_tasks_that_start_before_and_after_a_split_agree(sheet, tmp_path):
+    opened = open_sweep(sheet, tmp_path)
+    opened.fix(most=2)
+    early = [commands.share_of(opened.folder, index, 2) for index in (0, 1)]
+    first = opened.jobs()[0]
+    worker.split(opened.folder, first, "for the test", lambda text: None)
+    late = [commands.share_of(opened.folder, index, 2) for index in (0, 1)]
+    for job_ in opened.jobs():
+        takers = [task for task in (early[0], late[1]) if task(job_)]
+        assert len(takers) == 1 and early[0](job_) == late[0](job_)
+
+
+def test_a_worker_passes_over_what_another_has_split(sheet, tmp_path):
+    """The list it works through is older than the plan: it looks again after each population."""
+    opened = open_sweep(sheet, tmp_path)
+    opened.fix(most=2)
+    gone = opened.jobs()[1]
+
+    def jobs():
+        found = opened.jobs()
+        if len(calls) == 1:  # after the worker's first look
+            worker.split(opened.folder, gone, "for the test", lambda text: None)
+        calls.append(len(found))
+        return found
+
+    calls = []
+    outcome = worker.work(opened.folder, jobs, mine=lambda job_: True, say=lambda text: None, progress=False)
+    assert (outcome.done, outcome.failed) == (5, 0)
+
+
+# --- config files ---
+
+
+def test_a_config_file_states_grid_claims_and_scales(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        '"""Mine: a title.\n\nMore."""\n'
+        "from icl_jax import default_config, grid\n"
+        "def get_config(scale='laptop'):\n"
+        "    config = default_config()\n"
+        "    config.train.num_steps = {'laptop': 500, 'paper': 1000}[scale]\n"
+        "    return config\n"
+        "def get_sweep():\n"
+        "    return grid.over('hypers.p_bursty', (0, 1))\n"
+    )
+    small, large = load_sheet(path), load_sheet(f"{path}:paper", parse_changes(["hypers.shots=2", "name=x"]))
+    assert (small.config.train.num_steps, large.config.train.num_steps) == (500, 1000)
+    assert small.title == "Mine: a title." and len(small.points) == 2 and not small.claims
+    assert large.config.hypers.shots == (2,) and large.name == "x"
+    with pytest.raises(ValueError, match="give FIELD=VALUE"):
+        parse_changes(["hypers.shots"])
