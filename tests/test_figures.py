@@ -7,8 +7,9 @@ from PIL import Image
 
 from icl_jax.data.banks import load_bank
 from icl_jax.report.curves import curves
-from icl_jax.report.figures import _colours, _log_spaced, learning_figure, short_number
+from icl_jax.report.figures import _colours, learning_figure
 from icl_jax.report.pictures import bank_figure
+from icl_jax.report.style import log_spaced, short_number
 from icl_jax.report.table import final_table, rich_table
 from icl_jax.spec import BankSpec
 from icl_jax.training.store import to_table
@@ -89,8 +90,8 @@ def test_colours_are_ordered_in_lightness_and_apart(num_settings):
 
 
 def test_log_spaced_steps_are_recognised():
-    assert _log_spaced(np.geomspace(10, 1e5, 20).astype(int))
-    assert not _log_spaced(STEPS[1:]) and not _log_spaced(np.array([1, 10, 100])) and not _log_spaced(STEPS[:0])
+    assert log_spaced(np.geomspace(10, 1e5, 20).astype(int))
+    assert not log_spaced(STEPS[1:]) and not log_spaced(np.array([1, 10, 100])) and not log_spaced(STEPS[:0])
     assert [short_number(v) for v in (0, 500, 1500, 2e6)] == ["0", "500", "1.5k", "2M"]
 
 

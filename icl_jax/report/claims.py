@@ -1,0 +1,232 @@
+"""Claims: what a figure must show, as data that a config states and a report judges.
+
+    def get_claims(scale):
+        return [
+            claims.larger(
+                "Burstiness makes in-context learning",
+                claims.final("icl"), at={"p_bursty": 1}, than={"p_bursty": 0}, by=0.2,
+            )
+        ]
+
+A setting is a dict of labels, as `icl_jax.grid` gives them; it must pick one run per seed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from icl_jax.names import suggest
+from icl_jax.report.judge import Bound, Verdict, check_claims, judge
+from icl_jax.report.measure import Best, Statistic, at, decay, final, onset, peak
+from icl_jax.report.records import fields_of, make
+from icl_jax.report.units import Cell, Setting, Undecidable, matching, normalised, show
+
+__all__ = [
+    "Claim",
+    "Statistic",
+    "Verdict",
+    "at",
+    "check_claims",
+    "claims_from_json",
+    "claims_to_json",
+    "decay",
+    "final",
+    "judge",
+    "larger",
+    "onset",
+    "peak",
+    "same",
+    "trend",
+    "within",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Larger:
+    """Per seed: `of` at a setting minus `of` at another is more than `by`.
+
+    than: a setting, or several: then the largest of them, seed by seed, which favours them.
+    """
+
+    name: str
+    of: Statistic
+    at: Setting
+    than: Setting | Sequence[Setting]
+    by: float = 0.0
+
+    def __post_init__(self):
+        several = None if isinstance(self.than, Mapping) else tuple(normalised(s) for s in self.than)
+        if several == ():
+            raise ValueError(f"claim {self.name!r}: than names no setting; name at least one")
+        if not math.isfinite(self.by):
+            raise ValueError(f"claim {self.name!r}: by {self.by} must be finite; give the least difference")
+        _prepare(self, at=normalised(self.at), than=several or normalised(self.than))
+
+    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+        return [self.at, *self._others()]
+
+    def _others(self) -> Sequence[Setting]:
+        return [self.than] if isinstance(self.than, Mapping) else self.than
+
+    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+        return values[0] - values[1:].max(0)
+
+    def compared(self) -> str:
+        others = [show(setting) for setting in self._others()]
+        than = others[0] if len(others) == 1 else f"the largest of ({'; '.join(others)})"
+        return f"{show(self.at)} minus {than}"
+
+    def bound(self) -> Bound:
+        return Bound(self.by, math.inf, f"> {self.by:g}", strict=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Per seed: `of` at a setting is between low and high."""
+
+    name: str
+    of: Statistic
+    at: Setting
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self):
+        if not self.low <= self.high or self.low == -math.inf == -self.high:
+            bounds = f"between {self.low} and {self.high}"
+            raise ValueError(f"claim {self.name!r}: {bounds}; give low, high or both, in order")
+        _prepare(self, at=normalised(self.at))
+
+    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+        return [self.at]
+
+    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+        return values[0]
+
+    def compared(self) -> str:
+        return show(self.at)
+
+    def bound(self) -> Bound:
+        if math.isinf(self.high):
+            return Bound(self.low, self.high, f"at least {self.low:g}")
+        if math.isinf(self.low):
+            return Bound(self.low, self.high, f"at most {self.high:g}")
+        return Bound(self.low, self.high, f"{self.low:g} to {self.high:g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Same:
+    """Equivalence: the interval of `of` at a setting minus `of` at another, per seed, lies within ±margin.
+
+    A wide interval never makes it hold: no difference found is not no difference.
+    """
+
+    name: str
+    of: Statistic
+    at: Setting
+    as_: Setting
+    margin: float
+
+    def __post_init__(self):
+        if not 0 < self.margin < math.inf:
+            raise ValueError(f"claim {self.name!r}: margin {self.margin} must be above 0; say what counts as the same")
+        _prepare(self, at=normalised(self.at), as_=normalised(self.as_))
+
+    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+        return [self.at, self.as_]
+
+    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+        return values[0] - values[1]
+
+    def compared(self) -> str:
+        return f"{show(self.at)} minus {show(self.as_)}"
+
+    def bound(self) -> Bound:
+        return Bound(-self.margin, self.margin, f"within ±{self.margin:g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """Per seed: the rank correlation (Spearman, ties averaged) of `of` with the label `over` is above 0,
+    or below it with rising=False. at: fixes the other labels. A constant statistic has correlation 0."""
+
+    name: str
+    of: Statistic
+    over: str
+    rising: bool = True
+    at: Setting = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.over in self.at:
+            raise ValueError(f"claim {self.name!r}: over and at both name {self.over!r}; leave it out of at")
+        if self.of.best and self.of.best.label == self.over:
+            raise ValueError(f"claim {self.name!r}: over and best_of both name {self.over!r}; choose one")
+        _prepare(self, at=normalised(self.at))
+
+    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+        """Returns a setting per value of the label."""
+        found = matching(cells, self.at, [self.over]).values()
+        mine = {cell.labels[self.over] for cell in found} - {None}
+        if texts := sorted(value for value in mine if isinstance(value, str)):
+            raise Undecidable(f"label {self.over!r} is text ({', '.join(texts)}), which has no order; use larger")
+        if len(mine) < 2:
+            raise Undecidable(f"{len(mine)} value(s) of {self.over!r} among the runs; a trend takes at least 2")
+        return [{**self.at, self.over: value} for value in sorted(mine)]
+
+    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+        levels = np.array([setting[self.over] for setting in settings])
+        return np.array([_rank_correlation(levels, column) for column in values.T])
+
+    def compared(self) -> str:
+        return f"rank correlation with {self.over}" + (f" at {show(self.at)}" if self.at else "")
+
+    def bound(self) -> Bound:
+        low, high = (0.0, math.inf) if self.rising else (-math.inf, 0.0)
+        return Bound(low, high, "> 0" if self.rising else "< 0", strict=True)
+
+
+Claim = Larger | Within | Same | Trend
+larger, within, same, trend = Larger, Within, Same, Trend  # as configs write them
+KINDS = {"larger": Larger, "within": Within, "same": Same, "trend": Trend}
+
+
+def _rank_correlation(levels: np.ndarray, values: np.ndarray) -> float:
+    if not np.isfinite(values).all():
+        return float("nan")
+    if np.ptp(values) == 0:
+        return 0.0
+    from scipy.stats import spearmanr  # here: slow to import, and only reports need it
+
+    return float(spearmanr(levels, values).statistic)
+
+
+def claims_to_json(claims: Sequence[Claim]) -> list[dict]:
+    """Returns claims as JSON values; fields at their default are left out."""
+    return [{"kind": type(claim).__name__.lower(), **fields_of(claim)} for claim in claims]
+
+
+def claims_from_json(rows: Sequence[Mapping]) -> list[Claim]:
+    """Returns the claims of `claims_to_json`. ValueError names an unknown kind, an unknown or a missing field."""
+    return [_claim(row) for row in rows]
+
+
+def _claim(row: Mapping) -> Claim:
+    row = dict(row)
+    kind = row.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"claim {row.get('name')!r} of unknown kind {kind!r}{suggest(str(kind), KINDS)}")
+    return make(KINDS[kind], row | ({"of": _statistic(row["of"])} if "of" in row else {}), f"claim {row.get('name')!r}")
+
+
+def _statistic(row: Mapping) -> Statistic:
+    best = {"best": make(Best, row["best"], "best")} if row.get("best") else {}
+    return make(Statistic, {**row, **best}, f"statistic {row.get('kind')!r}")
+
+
+def _prepare(claim: Claim, **values) -> None:
+    """Sets fields of a frozen claim while it is made. ValueError for a claim that is about no statistic."""
+    if not isinstance(claim.of, Statistic):
+        raise ValueError(f"claim {claim.name!r}: of {claim.of!r} is no statistic; write final({claim.of!r}), ...")
+    for name, value in values.items():
+        object.__setattr__(claim, name, value)

@@ -1,0 +1,29 @@
+"""What a report is made of."""
+
+import dataclasses
+
+import pyarrow as pa
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepData:
+    """A sweep as its report reads it.
+
+    title: first line of the config's docstring; doc: all of it; config, environment: as JSON values;
+    table: the results; labels: names of the swept quantities; claims: see `icl_jax.report.claims`;
+    icl, iwl: the headline suites; status: counts by name (cells, done, diverged, failed, ...);
+    planned: cell -> (labels, seeds) of the whole sweep, so that runs without results count as unfinished.
+    """
+
+    name: str
+    title: str
+    doc: str
+    config: dict
+    environment: dict
+    table: pa.Table
+    labels: tuple[str, ...]
+    claims: list
+    icl: str
+    iwl: str
+    status: dict
+    planned: dict | None = None

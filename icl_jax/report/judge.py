@@ -1,0 +1,213 @@
+"""Verdicts on claims: one statistic per seed, Student's t interval over the seeds, a bound."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from icl_jax.names import suggest
+from icl_jax.report.measure import Measured, Results, Statistic
+from icl_jax.report.statistics import FEWEST_SEEDS, interval
+from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """Where an effect is claimed to lie: between low and high, the ends included unless strict."""
+
+    low: float
+    high: float
+    text: str
+    strict: bool = False
+
+    def verdict(self, low: float, high: float) -> str:
+        """Returns "holds" for an interval inside the bound, "fails" for one outside it, else "undecided"."""
+        if self.strict:
+            inside, outside = self.low < low and high < self.high, high <= self.low or low >= self.high
+        else:
+            inside, outside = self.low <= low and high <= self.high, high < self.low or low > self.high
+        return HOLDS if inside else FAILS if outside else UNDECIDED
+
+
+class Claim(Protocol):
+    """A number per seed, out of the statistic at some settings, and a bound on its mean."""
+
+    name: str
+    of: Statistic
+
+    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+        """Returns the settings compared. Undecidable where the runs have none."""
+
+    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+        """Returns a number per seed (U,) from values (settings, U); NaN where a value is."""
+
+    def compared(self) -> str:
+        """Returns the settings in words; "" for all runs."""
+
+    def bound(self) -> Bound:
+        """Returns where the mean effect is claimed to lie."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A judged claim. effect: mean over n seeds; low, high: its 95 % interval; verdict: holds, fails or
+    undecided; reason: why, and which runs did not count."""
+
+    name: str
+    statistic: str
+    bound: str
+    effect: float
+    low: float
+    high: float
+    n: int
+    verdict: str
+    reason: str
+
+    @property
+    def effect_text(self) -> str:
+        """ "0.312 (0.280 to 0.344)", "-" for no effect."""
+        if np.isnan(self.effect):
+            return "-"
+        return _number(self.effect) + ("" if np.isnan(self.low) else f" ({_number(self.low)} to {_number(self.high)})")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def judge(
+    claims: Iterable[Claim],
+    table: pa.Table,
+    icl: str,
+    iwl: str,
+    num_steps: int | None = None,
+    planned: Planned | None = None,
+) -> list[Verdict]:
+    """Returns a verdict per claim on the results table of a sweep.
+
+    icl, iwl: the headline suites. num_steps: where a run ends; default: the largest step of the table.
+    planned: cell -> (labels, seeds) of the whole sweep, so that runs without results count as unfinished.
+    The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is
+    done and has not diverged. Fewer than 5 units, unfinished runs, or a claim that does not fit the
+    table: undecided, with the reason. No correction for the number of claims.
+    """
+    results = Results(table, icl, iwl, num_steps, planned)
+    return [_judge(claim, results) for claim in claims]
+
+
+def _judge(claim: Claim, results: Results) -> Verdict:
+    about = (claim.name, ": ".join(filter(None, (str(claim.of), claim.compared()))), claim.bound().text)
+    try:
+        settings = claim.settings(results.cells)
+        readings = [_read(results, claim.of, setting) for setting in settings]
+    except Undecidable as problem:
+        return Verdict(*about, np.nan, np.nan, np.nan, 0, UNDECIDED, str(problem))
+    units = sorted({unit for reading in readings for unit in reading.units})
+    values = np.array([[reading.values.get(unit, np.nan) for unit in units] for reading in readings])
+    effects = claim.effect(values, settings)
+    counted = np.isfinite(effects)
+    effect, low, high = (float(x) for x in interval(effects))
+    states = Counter(run.state for run in {cell: run for r in readings for cell, run in r.runs.items()}.values())
+    verdict, reason = _decide(claim.bound(), low, high, int(counted.sum()), states, len(settings))
+    notes = [reason, *_run_notes(states, results.end), *_unit_notes(readings, units, counted)]
+    return Verdict(*about, effect, low, high, int(counted.sum()), verdict, "; ".join(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A statistic at one setting: by unit (NaN without a run that counts), the runs it took, and the
+    units that lack a run."""
+
+    setting: Setting
+    values: dict[Unit, float]
+    units: set[Unit]
+    runs: dict[str, Measured]
+
+
+def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
+    """Reads a statistic; where it is one of the best, a unit needs all the runs that any unit has."""
+    measured = results.measure(of)
+    picked = pick(results.cells, setting, of.best and of.best.label)
+    runs = {cell: measured[cell] for mine in picked.values() for cell in mine.values()}
+    candidates = {key for mine in picked.values() for key in mine}
+    complete = {unit: list(mine.values()) for unit, mine in picked.items() if candidates <= mine.keys()}
+    if of.best is None:
+        values = {unit: measured[cell].value for unit, (cell,) in complete.items()}
+    else:
+        values = _best(results, of, complete, measured)
+    return Reading(setting, values, set(picked), runs)
+
+
+def _best(results: Results, of: Statistic, units: dict[Unit, list[str]], measured: dict[str, Measured]) -> dict:
+    """The value of the run that is best on the other suite, by unit."""
+    if results.suite(of.suite) == results.suite(of.best.select):
+        raise Undecidable(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")
+    judged = results.measure(dataclasses.replace(of, suite=of.best.select, best=None))
+    values = {}
+    for unit, cells in units.items():
+        unfinished = any(measured[cell].state == "unfinished" for cell in cells)
+        alive = [cell for cell in cells if np.isfinite(judged[cell].value)]
+        usable = alive and not unfinished
+        values[unit] = measured[max(alive, key=lambda cell: judged[cell].value)].value if usable else np.nan
+    return values
+
+
+def _decide(bound: Bound, low: float, high: float, n: int, states: Counter, settings: int) -> tuple[str, str]:
+    runs = states.total()
+    if states["unfinished"]:
+        return UNDECIDED, f"{states['unfinished']} of {runs} runs unfinished"
+    if n < FEWEST_SEEDS:
+        return UNDECIDED, f"{n} seed{'' if n == 1 else 's'}, and a verdict takes at least {FEWEST_SEEDS}"
+    if settings > 1 and states["censored"] == runs:
+        return UNDECIDED, "no run had an onset: nothing to compare"
+    verdict = bound.verdict(low, high)
+    whole = {HOLDS: "the whole interval is inside", FAILS: "the whole interval is outside"}
+    return verdict, f"{whole.get(verdict, 'the interval is partly inside')} the bound"
+
+
+def _run_notes(states: Counter, end: int) -> Iterable[str]:
+    runs = states.total()
+    if states["diverged"]:
+        yield f"{states['diverged']} of {runs} runs diverged"
+    if states["censored"]:
+        yield f"{states['censored']} of {runs} runs had no onset and count as step {end}"
+
+
+def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray) -> Iterable[str]:
+    for reading in readings:
+        if missing := [unit for unit in units if unit not in reading.values]:
+            yield f"runs missing at {show(reading.setting) or 'any setting'} with {show_units(missing)}"
+    if left_out := [unit for unit, counts in zip(units, counted, strict=True) if not counts]:
+        yield f"{show_units(left_out)} left out"
+
+
+def check_claims(claims: Iterable[Claim], planned: Planned, suites: Iterable[str], icl: str, iwl: str) -> None:
+    """Raises ValueError for the first claim that could not be judged on the planned cells.
+
+    planned: cell -> (labels, seeds) of the whole sweep; suites: those that will be evaluated ("train"
+    is always there); icl, iwl: the headline suites. Catches misspelt labels, values and suites, settings
+    that no cell has, and settings that pick several cells of one seed.
+    """
+    cells = planned_cells(planned)
+    known = {*suites, "train", "icl", "iwl"}
+    headlines = {"icl": icl, "iwl": iwl}
+    for claim in claims:
+        try:
+            _check_suites(claim.of, known, headlines)
+            for setting in claim.settings(cells):
+                pick(cells, setting, claim.of.best and claim.of.best.label)
+        except ValueError as problem:
+            raise ValueError(f"claim {claim.name!r}: {problem}") from None
+
+
+def _check_suites(of: Statistic, known: set[str], headlines: Mapping[str, str]) -> None:
+    for suite in of.suites():
+        if suite not in known:
+            raise ValueError(f"no suite {suite!r}{suggest(suite, known)}")
+    if of.best and headlines.get(of.suite, of.suite) == headlines.get(of.best.select, of.best.select):
+        raise ValueError(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")

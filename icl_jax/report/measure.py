@@ -1,0 +1,229 @@
+"""One number per run: the statistics that claims are about."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from icl_jax.names import suggest
+from icl_jax.report.series import LABEL, SEED, Series, series
+from icl_jax.report.statistics import acquisition
+from icl_jax.report.units import Cell, Planned, Undecidable, planned_cells
+
+KINDS = ("final", "peak", "decay", "onset", "at")
+HEADLINES = {"icl": "ICL", "iwl": "IWL"}
+_NOT_BEST = ("decay", "onset")  # more of them is not better
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """Over the runs that differ in `label` only, the one whose own statistic on suite `select` is largest."""
+
+    label: str
+    select: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+    """What one run is reduced to; made by `final`, `peak`, `decay`, `onset` and `at`.
+
+    suite, select: an evaluation suite, or "icl" or "iwl" for the headline suites of the config.
+    ValueError for a kind, a step or a `best` that makes no sense.
+    """
+
+    kind: str
+    suite: str
+    metric: str = "accuracy"
+    select: str | None = None
+    step: int | None = None
+    best: Best | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
+        if (self.step is None) == (self.kind == "at"):
+            raise ValueError(f"statistic {self.kind!r} with step {self.step}: 'at' takes one, the others take none")
+        if self.select is not None and self.kind not in ("peak", "decay"):
+            raise ValueError(f"statistic {self.kind!r} with select {self.select!r}: only 'peak' and 'decay' take it")
+        if self.kind == "onset" and self.metric != "accuracy":
+            raise ValueError(f"onset of metric {self.metric!r}: floor and ceiling are accuracies; leave metric out")
+        if self.best is not None:
+            self._check_best(self.best)
+
+    def best_of(self, label: str, select: str) -> "Statistic":
+        """Returns this statistic of the best run over a label such as a random draw.
+
+        Best: the largest value of the statistic on suite `select`, which is another one, as the largest
+        of several noisy values is biased up. Diverged runs are passed over.
+        """
+        return dataclasses.replace(self, best=Best(label, select))
+
+    def _check_best(self, best: Best) -> None:
+        if best.select == self.suite:
+            raise ValueError(f"best_of(select={best.select!r}) chooses on the suite it reports; name another suite")
+        if self.kind in _NOT_BEST or self.metric == "loss":
+            name = "loss" if self.metric == "loss" else self.kind
+            raise ValueError(f"best_of takes the largest value, which is not the best {name}; use final, peak or at")
+
+    def suites(self) -> list[str]:
+        """Returns the suites it reads."""
+        return [s for s in (self.suite, self.select, self.best and self.best.select) if s]
+
+    def __str__(self) -> str:
+        """Returns "final ICL", "peak accuracy on flipped", ..."""
+        of = _subject(self.suite, self.metric)
+        text = {
+            "final": f"final {of}",
+            "peak": f"peak {of}",
+            "decay": f"decay of {of} from its peak",
+            "onset": f"onset of {of}",
+            "at": f"{of} at step {self.step}",
+        }[self.kind]
+        text += f" (peak chosen on {HEADLINES.get(self.select, self.select)})" if self.select else ""
+        if self.best:
+            text += f" of the best {self.best.label} on {HEADLINES.get(self.best.select, self.best.select)}"
+        return text
+
+
+def _subject(suite: str, metric: str) -> str:
+    if suite not in HEADLINES:
+        return f"{metric} on {suite}"
+    return HEADLINES[suite] if metric == "accuracy" else f"{HEADLINES[suite]} {metric}"
+
+
+def final(suite: str, metric: str = "accuracy") -> Statistic:
+    """Returns the value at the last evaluation."""
+    return Statistic("final", suite, metric)
+
+
+def peak(suite: str, select: str | None = None, metric: str = "accuracy") -> Statistic:
+    """Returns the value at the step where `select`, another suite, is largest (the first such step).
+
+    Without `select` the peak is chosen on the values it reports, the largest of many noisy ones: with
+    1,000 sequences (standard error .016) and 30 evaluations of a flat curve it may lie .03 too high.
+    """
+    return Statistic("peak", suite, metric, select)
+
+
+def decay(suite: str, select: str | None = None, metric: str = "accuracy") -> Statistic:
+    """Returns peak minus final: transience. Without `select` it is never below 0, as the peak is biased up:
+    compare it between settings, or with a bound well above the noise."""
+    return Statistic("decay", suite, metric, select)
+
+
+def onset(suite: str) -> Statistic:
+    """Returns the step of the onset (`statistics.Acquisition`); a run without one counts as its last step."""
+    return Statistic("onset", suite)
+
+
+def at(suite: str, step: int, metric: str = "accuracy") -> Statistic:
+    """Returns the value at a step."""
+    return Statistic("at", suite, metric, step=step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A statistic of one run. state: "", "censored" (no onset), "diverged" or "unfinished" (NaN both)."""
+
+    value: float
+    state: str = ""
+
+
+class Results:
+    """The results table of a sweep, as claims ask for it.
+
+    icl, iwl: the headline suites. num_steps: where a run ends; default: the largest step of the table.
+    planned: the cells of the whole sweep, of which the table may lack some.
+    """
+
+    def __init__(
+        self, table: pa.Table, icl: str, iwl: str, num_steps: int | None = None, planned: Planned | None = None
+    ):
+        self.table, self._headlines = table, {"icl": icl, "iwl": iwl}
+        self.cells = planned_cells(planned or {}) | _cells(table)
+        self.end = max((c.last for c in self.cells.values()), default=0) if num_steps is None else num_steps
+        self._series: dict[tuple[str, str], dict[str, Series]] = {}
+
+    def measure(self, of: Statistic) -> dict[str, Measured]:
+        """Returns the statistic of every run, by cell, without regard to `of.best`."""
+        lines = self.series(of.suite, of.metric)
+        last = max(line.steps[-1] for line in lines.values())
+        return {cell: self._measured(of, cell, lines.get(cell), last) for cell in self.cells}
+
+    def series(self, suite: str, metric: str) -> dict[str, Series]:
+        """Returns the series of a suite by cell. Undecidable where no run has the suite, or the metric."""
+        suite = self.suite(suite)
+        if (suite, metric) not in self._series:
+            if not self.table.num_rows:
+                raise Undecidable("no run has results yet")
+            found = {s.cell: s for s in series(self.table, suite, metric)}
+            if not found:
+                raise Undecidable(self._absent(suite, metric))
+            self._series[suite, metric] = found
+        return self._series[suite, metric]
+
+    def _line(self, suite: str, metric: str, cell: str) -> Series:
+        lines = self.series(suite, metric)
+        if cell not in lines:
+            raise Undecidable(f"run {cell} has no {metric} of suite {self.suite(suite)!r}; evaluate it there too")
+        return lines[cell]
+
+    def suite(self, name: str) -> str:
+        """Returns the name of a suite in the table."""
+        return self._headlines.get(name, name)
+
+    def _absent(self, suite: str, metric: str) -> str:
+        suites = set(pc.unique(self.table["suite"]).to_pylist())
+        if suite not in suites:
+            return f"no run has results of suite {suite!r}{suggest(suite, suites)}"
+        metrics = set(pc.unique(self.table.filter(pc.field("suite") == suite)["metric"]).to_pylist())
+        return f"suite {suite!r} has no metric {metric!r}{suggest(metric, metrics)}"
+
+    def _measured(self, of: Statistic, cell: str, line: Series | None, last: int) -> Measured:
+        if line is not None and not np.isfinite(line.values[-1]):
+            return Measured(np.nan, "diverged")
+        if line is None or line.steps[-1] < last or self.cells[cell].last < self.end:
+            return Measured(np.nan, "unfinished")
+        if of.kind == "onset":
+            return self._onset(of, line)
+        return Measured(self._value(of, line))
+
+    def _value(self, of: Statistic, line: Series) -> float:
+        if of.kind == "final":
+            return float(line.values[-1])
+        if of.kind == "at":
+            return float(line.values[self._place(of, line)])
+        chosen_on_name = of.select or of.suite
+        chosen_on = self._line(chosen_on_name, of.metric, line.cell)
+        if not np.array_equal(line.steps, chosen_on.steps):
+            raise Undecidable(
+                f"{of.suite!r} was evaluated at {len(line.steps)} steps and {chosen_on_name!r}, on which the peak is "
+                f"chosen, at {len(chosen_on.steps)}: a suite added later is scored on the checkpoints kept"
+            )
+        top = line.values[chosen_on.values.argmax()]
+        return float(top if of.kind == "peak" else top - line.values[-1])
+
+    def _place(self, of: Statistic, line: Series) -> int:
+        place = int(np.searchsorted(line.steps, of.step))
+        if place == len(line.steps) or line.steps[place] != of.step:
+            near = ", ".join(str(step) for step in line.steps[max(place - 1, 0) : place + 1])
+            raise Undecidable(f"no evaluation of {of.suite!r} at step {of.step}; the nearest: {near}")
+        return place
+
+    def _onset(self, of: Statistic, line: Series) -> Measured:
+        bounds = [self._line(of.suite, metric, line.cell) for metric in ("floor", "ceiling")]
+        try:
+            run = acquisition(line, *bounds)
+        except ValueError as problem:
+            raise Undecidable(str(problem)) from None
+        return Measured(run.restricted_onset, "censored" if run.censored else "")
+
+
+def _cells(table: pa.Table) -> dict[str, Cell]:
+    if not table.num_rows:
+        return {}
+    names = [n for n in table.column_names if n.startswith((LABEL, SEED))]
+    rows = table.group_by(["cell", *names], use_threads=False).aggregate([("step", "max")]).to_pylist()
+    pick = lambda row, prefix: {n.removeprefix(prefix): row[n] for n in names if n.startswith(prefix)}
+    return {row["cell"]: Cell(pick(row, LABEL), pick(row, SEED), row["step_max"]) for row in rows}

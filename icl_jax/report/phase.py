@@ -1,0 +1,83 @@
+"""Phase diagrams: scores over two swept numbers."""
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from icl_jax.report.panels import Panel
+from icl_jax.report.style import MUTED, short_number
+from icl_jax.report.view import Suite, View
+
+_DARK, _LIGHT = "#10161d", "#fdfdfd"  # numbers on cells: the same on any paper
+
+
+def has_phase(view: View) -> bool:
+    """Returns whether exactly two labels are swept, both numbers of at least two values."""
+    numbers = lambda values: len(values) > 1 and all(isinstance(v, float) for v in values)
+    return len(view.others) == 1 and numbers(view.values) and numbers([c[0] for c in view.columns])
+
+
+def phase_panels(view: View) -> list[Panel]:
+    """Returns heat maps of final ICL, final IWL and their difference; rows: primary label, columns: the other one."""
+    icl, iwl = (_grid(view, suite) for suite in view.suites)
+    made = [
+        _panel(view, f"Final {suite.short}", f"accuracy, {suite.name}", scores, "viridis", (0, 1))
+        for suite, scores in zip(view.suites, (icl, iwl), strict=True)
+    ]
+    return [*made, _panel(view, "Difference", "final ICL - final IWL", icl - iwl, "PuOr_r", (-1, 1))]
+
+
+def _grid(view: View, suite: Suite) -> np.ndarray:
+    """Mean final accuracy (values, columns), NaN where there is none."""
+    final = lambda v, c: suite.runs[s].final if (s := view.best.get((v, c))) in suite.runs else np.empty(0)
+    mean = lambda scores: scores.mean() if len(scores) else np.nan
+    return np.array([[mean(final(v, c)) for c in view.columns] for v in view.values])
+
+
+def _panel(view: View, title: str, subtitle: str, scores: np.ndarray, scale: str, limits: tuple) -> Panel:
+    rows = [
+        f"{view.primary} {v:g}: " + ", ".join("none" if np.isnan(x) else f"{x:.2f}" for x in row)
+        for v, row in zip(view.values, scores, strict=True)
+    ]
+    columns = ", ".join(f"{c[0]:g}" for c in view.columns)
+    alt = f"Heat map, {title} ({subtitle}), mean over seeds; {view.others[0]} from left to right: {columns}. "
+    return Panel(title, subtitle, lambda axes: _draw(axes, view, scores, scale, limits), alt + "; ".join(rows) + ".")
+
+
+def _draw(axes: Axes, view: View, scores: np.ndarray, scale: str, limits: tuple) -> None:
+    rows, columns = scores.shape
+    colours = matplotlib.colormaps[scale]
+    mesh = axes.pcolormesh(np.ma.masked_invalid(scores), cmap=colours, vmin=limits[0], vmax=limits[1])
+    mesh.set_edgecolor("face")  # no hairlines between cells
+    _ticks(axes.set_xticks, [c[0] for c in view.columns], 11)
+    _ticks(axes.set_yticks, view.values, 14)
+    axes.set_xlabel(view.others[0])
+    axes.set_ylabel(view.primary, labelpad=6)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    size = min(8.0, 47 / columns, 100 / rows)  # so that -0.00 fits a cell
+    for r, c in np.ndindex(rows, columns) if size >= 5 else ():
+        value = scores[r, c]
+        shade = colours((value - limits[0]) / (limits[1] - limits[0]))[:3] if np.isfinite(value) else None
+        ink = MUTED if shade is None else _DARK if np.dot(shade, (0.2126, 0.7152, 0.0722)) > 0.45 else _LIGHT
+        shown = "-" if shade is None else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+        axes.text(c + 0.5, r + 0.5, shown, ha="center", va="center", fontsize=size, color=ink)
+    _bar(axes, scale, limits)
+
+
+def _ticks(set_ticks, values: list[float], most: int) -> None:
+    kept = range(0, len(values), -(-len(values) // most))
+    set_ticks([i + 0.5 for i in kept], [short_number(values[i]) for i in kept])
+
+
+def _bar(axes: Axes, scale: str, limits: tuple) -> None:
+    """The scale of colours, beside the map; drawn as shapes, as matplotlib's own is a picture."""
+    beside = axes.inset_axes([1.03, 0, 0.035, 1])
+    edges = np.linspace(*limits, 61)
+    bar = beside.pcolormesh([0, 1], edges, (edges[:-1, None] + edges[1:, None]) / 2, cmap=scale)
+    bar.set_edgecolor("face")
+    beside.spines[:].set_visible(False)
+    beside.yaxis.tick_right()
+    beside.set_yticks(np.linspace(*limits, 3))
+    beside.set_xticks([])
+    beside.tick_params(length=0, labelsize=7.5)

@@ -1,0 +1,40 @@
+"""Which figures a sweep has."""
+
+from icl_jax.report import captions
+from icl_jax.report.panels import BOTTOM, LEFT, Plate
+from icl_jax.report.phase import has_phase, phase_panels
+from icl_jax.report.sweep_curves import curve_panel, plane_panel
+from icl_jax.report.sweep_final import final_panel, places
+from icl_jax.report.view import View
+
+
+def plates(view: View) -> list[Plate]:
+    """Returns the figures of a sweep, in order.
+
+    With one label or none a figure has one row; with more a column of panels per value of the labels
+    that are not colour, and for two numbers phase diagrams.
+    """
+    curves = [[curve_panel(view, suite, column) for column in view.shown_columns] for suite in view.suites]
+    planes = [plane_panel(view, column) for column in view.shown_columns]
+    learning = captions.learning(view)
+    if not view.primary:
+        row = [*curves[0], *curves[1], *planes]
+        return [Plate("learning", "Learning curves", f"{learning} {captions.PATHS}", [row])]
+    final = [final_panel(view, suite) for suite in view.suites]
+    aside, below = places(view).room
+    room = {"left": LEFT + aside, "bottom": BOTTOM + below}
+    if len(view.columns) == 1:
+        about = f"{captions.final(view)} {captions.PATHS}"
+        return [
+            Plate("learning", "Learning curves", learning, [[*curves[0], *curves[1]]]),
+            Plate("final", "Final scores and trade-off", about, [[*final, *planes]], **room),
+        ]
+    made = [
+        Plate("learning", "Learning curves", learning, curves),
+        Plate("final", "Final scores", captions.final(view), [final], **room),
+        Plate("tradeoff", "Trade-off", f"{captions.PATHS} {captions.columns(view)}".strip(), [planes]),
+    ]
+    if has_phase(view):
+        maps = {"legend": False, "left": 0.62}
+        made.append(Plate("phase", "Phase diagram", captions.phase(view), [phase_panels(view)], **maps))
+    return made

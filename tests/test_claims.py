@@ -1,0 +1,410 @@
+"""Laws of claims: verdicts are those worked out by hand, errors are rare at the stated rate, nothing is dropped."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from sweep_table import results
+
+from icl_jax import claims
+from icl_jax.report.judge import Bound
+from icl_jax.report.statistics import interval
+
+P, NONE, ALL = "p_bursty", {"p_bursty": 0}, {"p_bursty": 1}
+ICL = claims.final("icl")
+T4 = 2.7764451 / math.sqrt(5)  # half a 95 % interval of 5 values, in standard deviations
+
+
+def simple(labels, seed, step):
+    """Final ICL .5 + .4 p + .01 seed p; IWL .9 - .4 p; "chosen" peaks at step 500, ICL at 700 (+.05)."""
+    p = labels.get(P, 1.0)
+    rise = min(step, 500) / 500
+    icl = 0.5 + (0.4 + 0.01 * seed) * p * rise + (0.05 if step == 700 else 0)
+    return {"headline_icl": icl, "headline_iwl": 0.9 - 0.4 * p, "chosen": rise - 0.1 * (step > 500)}
+
+
+def table_of(curve=simple, labels=None, **how):
+    return results(curve, {P: (0.0, 0.5, 1.0)} if labels is None else labels, **how)
+
+
+def verdict(claim, table=None, **how):
+    (found,) = claims.judge([claim], table_of() if table is None else table, "headline_icl", "headline_iwl", **how)
+    return found
+
+
+def of_values(values, labels=None, suite="headline_icl"):
+    """A table in which run (labels, seed) ends at values[label of P][seed]."""
+    curve = lambda named, seed, step: {suite: values[named[P]][seed], "headline_iwl": 0.5}
+    return results(curve, labels or {P: tuple(values)}, seeds=range(len(next(iter(values.values())))), steps=(0, 100))
+
+
+def test_larger_is_the_interval_of_the_paired_difference():
+    found = verdict(claims.larger("burstiness", ICL, ALL, NONE, by=0.2))
+    half = T4 * np.std([0, 0.01, 0.02, 0.03, 0.04], ddof=1)
+    np.testing.assert_allclose((found.effect, found.low, found.high), (0.42, 0.42 - half, 0.42 + half))
+    assert (found.n, found.verdict) == (5, "holds")
+    assert found.statistic == "final ICL: p_bursty 1 minus p_bursty 0" and found.bound == "> 0.2"
+    assert found.effect_text == "0.420 (0.400 to 0.440)" and found.reason == "the whole interval is inside the bound"
+
+
+@pytest.mark.parametrize(("by", "expected"), [(0.39, "holds"), (0.42, "undecided"), (0.45, "fails")])
+def test_larger_holds_fails_or_is_undecided_by_where_the_interval_lies(by, expected):
+    assert verdict(claims.larger("x", ICL, ALL, NONE, by=by)).verdict == expected
+
+
+def test_seeds_are_paired():
+    """A difference of .1 in each seed is plain although seeds differ by ten times that."""
+    seeds = np.arange(5.0)
+    table = of_values({0.0: seeds, 1.0: seeds + 0.1 + np.array([0.01, -0.01, 0, 0.01, -0.01])})
+    assert verdict(claims.larger("paired", ICL, ALL, NONE), table).verdict == "holds"
+    shuffled = of_values({0.0: seeds, 1.0: seeds[::-1] + 0.1})
+    assert verdict(claims.larger("crossed", ICL, ALL, NONE), shuffled).verdict == "undecided"
+
+
+def test_an_equal_difference_in_every_seed_decides():
+    equal = of_values({0.0: [0.5] * 5, 1.0: [0.75] * 5})
+    assert verdict(claims.larger("x", ICL, ALL, NONE, by=0.2), equal).verdict == "holds"
+    found = verdict(claims.larger("more than nothing", ICL, NONE, NONE), equal)
+    assert (found.effect, found.low, found.high, found.verdict) == (0, 0, 0, "fails")  # 0 is not above 0
+
+
+def test_larger_than_several_is_larger_than_the_largest_of_each_seed():
+    table = of_values({0.0: [0.1, 0.3, 0.1, 0.3, 0.1], 0.5: [0.2] * 5, 1.0: [0.6] * 5})
+    found = verdict(claims.larger("best of both", ICL, ALL, [NONE, {P: 0.5}], by=0.1), table)
+    np.testing.assert_allclose(found.effect, np.mean([0.4, 0.3, 0.4, 0.3, 0.4]))
+    assert found.statistic.endswith("p_bursty 1 minus the largest of (p_bursty 0; p_bursty 0.5)")
+
+
+def test_within_includes_its_ends():
+    table = of_values({0.0: [0.5] * 5, 1.0: [0.5, 0.6, 0.7, 0.8, 0.9]})
+    cases = [(NONE, 0.5, 0.6, "holds"), (NONE, 0.4, 0.5, "holds"), (NONE, 0.51, 1, "fails"), (NONE, 0, 0.4, "fails")]
+    cases += [(ALL, 0.5, 1, "holds"), (ALL, 0.6, 1, "undecided"), (ALL, 0.6, 0.8, "undecided")]
+    for at, low, high, expected in cases:
+        found = verdict(claims.within("x", ICL, at, low=low, high=high), table)
+        assert (found.verdict, found.bound) == (expected, f"{low:g} to {high:g}")
+    assert verdict(claims.within("x", ICL, NONE, low=0.2), table).bound == "at least 0.2"
+    assert verdict(claims.within("x", ICL, NONE, high=0.2), table).bound == "at most 0.2"
+
+
+def test_same_is_equivalence_and_not_the_lack_of_a_difference():
+    noisy = of_values({0.0: [0.5] * 5, 1.0: [0.3, 0.7, 0.5, 0.2, 0.8]})
+    assert verdict(claims.larger("no difference", ICL, ALL, NONE), noisy).verdict == "undecided"
+    assert verdict(claims.same("nor the same", ICL, ALL, NONE, margin=0.05), noisy).verdict == "undecided"
+    close = of_values({0.0: [0.5] * 5, 1.0: [0.51, 0.49, 0.5, 0.52, 0.49]})
+    assert verdict(claims.same("same", ICL, ALL, NONE, margin=0.05), close).verdict == "holds"
+    for sign in (1, -1):
+        far = of_values({0.0: [0.5] * 5, 1.0: 0.5 + sign * np.array([0.2, 0.21, 0.19, 0.2, 0.2])})
+        found = verdict(claims.same("far", ICL, ALL, NONE, margin=0.05), far)
+        assert (found.verdict, found.bound) == ("fails", "within ±0.05")
+
+
+def test_trend_is_the_rank_correlation_of_each_seed():
+    rows = {0.0: [1, 1, 4, 1, 2], 1.0: [2, 2, 3, 1, 2], 2.0: [3, 4, 2, 2, 2], 10.0: [4, 3, 1, 2, 2]}
+    expected = [1.0, 0.8, -1.0, 4 / math.sqrt(20), 0.0]  # swap: 1 - 6*2/60; ties: ranks 1.5 1.5 3.5 3.5; constant: 0
+    found = verdict(claims.trend("x", ICL, over=P), of_values(rows))
+    np.testing.assert_allclose(found.effect, np.mean(expected))
+    np.testing.assert_allclose(found.high - found.effect, T4 * np.std(expected, ddof=1))
+    assert found.verdict == "undecided" and found.statistic == "final ICL: rank correlation with p_bursty"
+
+
+def test_trends_rise_fall_or_are_flat():
+    rising, falling = (claims.trend("x", claims.final(s), P, rising=up) for s, up in (("icl", True), ("iwl", False)))
+    for claim, bound in ((rising, "> 0"), (falling, "< 0")):
+        found = verdict(claim)
+        assert (found.verdict, found.bound, abs(found.effect)) == ("holds", bound, 1)
+        wrong = dataclasses.replace(claim, rising=not claim.rising)
+        assert verdict(wrong).verdict == "fails"
+    flat = of_values({0.0: [0.5] * 5, 1.0: [0.5] * 5})
+    assert verdict(rising, flat).verdict == "fails" and verdict(rising, flat).effect == 0
+
+
+def test_each_statistic_is_the_number_worked_out_by_hand():
+    """At p = 1, seed s: ICL rises to .9 + .01 s at step 500, is .05 higher at 700 alone; "chosen" peaks at 500."""
+    value = lambda of: verdict(claims.within("x", of, ALL, low=-9)).effect
+    np.testing.assert_allclose(value(ICL), 0.92)
+    np.testing.assert_allclose(value(claims.peak("icl")), 0.97)
+    np.testing.assert_allclose(value(claims.peak("icl", select="chosen")), 0.92)
+    np.testing.assert_allclose(value(claims.decay("icl")), 0.05)
+    np.testing.assert_allclose(value(claims.decay("chosen")), 0.1)
+    np.testing.assert_allclose(value(claims.decay("icl", select="chosen")), 0.0, atol=1e-12)
+    np.testing.assert_allclose(value(claims.at("icl", 200)), 0.5 + 0.42 * 0.4)
+    np.testing.assert_allclose(value(claims.final("icl", metric="share")), 0.84)
+    np.testing.assert_allclose(value(claims.onset("icl")), (2 * 400 + 3 * 300) / 5)  # (.4 + .01 s) step / 500 >= .25
+    np.testing.assert_allclose(value(claims.final("headline_icl")), 0.92)
+
+
+def test_a_run_without_an_onset_counts_as_its_end():
+    found = verdict(claims.larger("onset is later without bursts", claims.onset("icl"), NONE, ALL, by=100))
+    np.testing.assert_allclose(found.effect, 1000 - (2 * 400 + 3 * 300) / 5)
+    assert found.verdict == "holds" and "5 of 10 runs had no onset and count as step 1000" in found.reason
+    for claim in (
+        claims.larger("x", claims.onset("iwl"), NONE, ALL),
+        claims.same("x", claims.onset("icl"), NONE, {P: 0.25}, margin=10),
+    ):
+        lines = lambda labels, seed, step: {"headline_icl": 0.5, "headline_iwl": 0.5}
+        flat = verdict(claim, table_of(lines, {P: (0.0, 0.25, 1.0)}))
+        assert flat.verdict == "undecided" and "no run had an onset" in flat.reason
+
+
+def draws(labels, seed, step):
+    """Draw 2 is best on "chosen", draw 0 on the headline; draw 3 would be best and diverges."""
+    chosen = {0: 0.3, 1: 0.5, 2: 0.6 + 0.01 * seed, 3: 0.9}[int(labels["draw"])]
+    icl = {0: 0.9, 1: 0.1, 2: 0.7, 3: 1.0}[int(labels["draw"])] - (0.5 if labels["net"] == "rnn" else 0)
+    return {"headline_icl": icl, "headline_iwl": 0.1, "chosen": chosen}
+
+
+def test_the_best_draw_is_chosen_on_another_suite():
+    labels = {"net": ("transformer", "rnn"), "draw": (0.0, 1.0, 2.0, 3.0)}
+    table = table_of(draws, labels, diverged=lambda named, seed: 50 if named["draw"] == 3 else -1)
+    claim = claims.larger("x", ICL.best_of("draw", select="chosen"), {"net": "transformer"}, {"net": "rnn"}, by=0.2)
+    found = verdict(claim, table)
+    np.testing.assert_allclose(found.effect, 0.5)
+    assert found.verdict == "holds" and "10 of 40 runs diverged" in found.reason
+    assert found.statistic == "final ICL of the best draw on chosen: net transformer minus net rnn"
+    alone = verdict(claims.within("x", claim.of, {"net": "transformer"}, low=0), table)
+    np.testing.assert_allclose(alone.effect, 0.7)
+
+
+def test_a_unit_needs_every_draw_that_another_has():
+    table = table_of(draws, {"net": ("rnn",), "draw": (0.0, 1.0, 2.0)}, seeds=range(6))
+    rows = [r for r in table.to_pylist() if not (r["label/draw"] == 2 and r["seed/init"] == 4)]
+    claim = claims.within("x", ICL.best_of("draw", select="chosen"), {"net": "rnn"}, low=0)
+    found = verdict(claim, type(table).from_pylist(rows))
+    assert found.n == 5 and "runs missing at net rnn with seed 4" in found.reason
+
+
+def test_best_of_takes_another_suite_and_a_statistic_of_which_more_is_better():
+    for of, problem in (
+        (lambda: ICL.best_of("draw", select="icl"), "chooses on the suite it reports"),
+        (lambda: claims.onset("icl").best_of("draw", select="iwl"), "not the best onset"),
+        (lambda: claims.final("icl", metric="loss").best_of("draw", select="iwl"), "not the best loss"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            of()
+    by_name = claims.within("x", ICL.best_of(P, select="headline_icl"), {}, low=0)
+    assert "chooses on the suite it reports" in verdict(by_name).reason
+
+
+def test_fewer_than_five_seeds_are_undecided_and_say_so():
+    claim = claims.larger("x", ICL, ALL, NONE, by=0.2)
+    four = verdict(claim, table_of(seeds=range(4)))
+    assert (four.n, four.verdict) == (4, "undecided") and "4 seeds, and a verdict takes at least 5" in four.reason
+    np.testing.assert_allclose(four.effect, 0.415)
+    one = verdict(claim, table_of(seeds=[3]))
+    assert one.n == 1 and one.effect_text == "0.430" and np.isnan(one.low)
+
+
+def test_diverged_runs_drop_their_seed_and_are_counted():
+    claim = claims.larger("x", ICL, ALL, NONE, by=0.2)
+    diverged = lambda named, seed: 550 if (named[P], seed) in ((1.0, 1), (0.0, 1), (0.0, 3)) else -1
+    found = verdict(claim, table_of(seeds=range(8), diverged=diverged))
+    np.testing.assert_allclose(found.effect, 0.4 + 0.01 * np.mean([0, 2, 4, 5, 6, 7]))
+    assert (found.n, found.verdict) == (6, "holds")
+    assert "3 of 16 runs diverged" in found.reason and "seeds 1, 3 left out" in found.reason
+    few = verdict(claim, table_of(diverged=diverged))
+    assert (few.n, few.verdict) == (3, "undecided") and "3 of 10 runs diverged" in few.reason
+
+
+def test_missing_runs_are_named():
+    rows = [r for r in table_of(seeds=range(6)).to_pylist() if not (r["label/p_bursty"] == 0 and r["seed/init"] == 2)]
+    found = verdict(claims.larger("x", ICL, ALL, NONE), type(table_of()).from_pylist(rows))
+    assert found.n == 5 and "runs missing at p_bursty 0 with seed 2" in found.reason
+
+
+def test_an_unfinished_sweep_is_undecided():
+    claim = claims.larger("x", ICL, ALL, NONE, by=0.2)
+    rows = table_of(seeds=range(7)).to_pylist()
+    behind = lambda r: r["label/p_bursty"] == 1 and r["seed/init"] == 6 and r["step"] > 300
+    found = verdict(claim, type(table_of()).from_pylist([r for r in rows if not behind(r)]))
+    assert found.verdict == "undecided" and found.reason.startswith("1 of 14 runs unfinished")
+    assert found.n == 6 and found.effect > 0.4  # the others are shown, the half trained one is not among them
+    late = verdict(claim, num_steps=2000)
+    assert (late.verdict, late.n) == ("undecided", 0) and "10 of 10 runs unfinished" in late.reason
+    others = claims.trend("x", ICL, over=P, at={})
+    assert verdict(others, num_steps=1000).verdict == "holds"
+
+
+def test_a_run_is_done_when_its_suite_is_evaluated_as_far_as_that_of_the_others():
+    claim = claims.within("x", ICL, ALL, low=0.8)
+    rows = table_of(seeds=range(6)).to_pylist()
+    of = lambda seed, step: lambda r: r["suite"] == "headline_icl" and r["seed/init"] in seed and r["step"] > step
+    sparse = verdict(claim, type(table_of()).from_pylist([r for r in rows if not of(range(6), 800)(r)]))
+    assert (sparse.verdict, sparse.n) == ("holds", 6)
+    killed = verdict(claim, type(table_of()).from_pylist([r for r in rows if not of([5], 900)(r)]))
+    assert (killed.verdict, killed.n) == ("undecided", 5) and "1 of 6 runs unfinished" in killed.reason
+
+
+def test_planned_runs_without_results_are_unfinished():
+    planned = {f"{i:016x}": ({P: p}, {"init": s}) for i, (p, s) in enumerate((p, s) for p in (0, 1) for s in range(5))}
+    table = table_of(labels={P: (0, 1)})
+    seeds = {"data": 0, "eval": 0, "split": 0}
+    planned = {
+        cell: (labels, {**{n: s["init"] for n in seeds}, **s, "split": 0}) for cell, (labels, s) in planned.items()
+    }
+    claim = claims.trend("x", ICL, over=P)
+    assert verdict(claim, table, planned=planned).verdict == "holds"
+    more = planned | {f"new{s}": ({P: 2}, {"init": s, "data": s, "eval": s, "split": 0}) for s in range(5)}
+    assert "5 of 15 runs unfinished" in verdict(claim, table, planned=more).reason
+    empty = type(table).from_pylist([])
+    assert verdict(claim, empty, planned=more).reason == "no run has results yet"
+
+
+def test_the_unit_is_the_tuple_of_the_seeds_that_vary():
+    rows = []
+    for init in range(2):
+        for data in range(3):
+            for row in table_of(labels={P: (0.0, 1.0)}, seeds=[0]).to_pylist():
+                rows.append(row | {"cell": f"{row['cell']}{init}{data}", "seed/init": init, "seed/data": data})
+    found = verdict(claims.larger("x", ICL, ALL, NONE, by=0.2), type(table_of()).from_pylist(rows))
+    assert (found.n, found.verdict) == (6, "holds")
+
+
+BAD = [
+    (claims.within("x", ICL, {"p_burst": 1}, low=0), "no label 'p_burst'; did you mean 'p_bursty'?"),
+    (claims.within("x", ICL, {P: 0.9}, low=0), "no run has p_bursty 0.9; there are 0, 0.5, 1"),
+    (claims.within("x", ICL, {P: 0, "net": "rnn"}, low=0), "no run has p_bursty 0, net rnn together"),
+    (claims.within("x", ICL, {"net": "lsmt"}, low=0), "no run has net lsmt; did you mean 'lstm'?"),
+    (claims.within("x", ICL, {P: 1}, low=0), "differ in 'net' (lstm, rnn); name 'net' in the setting, or reduce"),
+    (claims.within("x", claims.final("headline_ilc"), {P: 0.5}, low=0), "suite 'headline_ilc'; did you mean"),
+    (claims.within("x", claims.peak("icl", select="chosn"), {P: 0.5}, low=0), "suite 'chosn'; did you mean 'chosen'"),
+    (claims.within("x", ICL.best_of("drew", "chosen"), {P: 0.5}, low=0), "no label 'drew'"),
+    (claims.trend("x", ICL, over="net"), "label 'net' is text (lstm, rnn)"),
+    (claims.trend("x", ICL, over=P), "differ in 'net'"),
+    (claims.trend("x", ICL, over=P, at={"net": "lstm", P + "x": 1}), "no label 'p_burstyx'"),
+    (claims.trend("x", ICL, over="depth"), "no label 'depth'"),
+    (claims.trend("x", ICL, over=P, at={P + "y": None, "net": "rnn"}), "no label 'p_burstyy'"),
+    (claims.larger("x", ICL, {"net": "rnn"}, [{P: 0}, {P: 7}]), "no run has p_bursty 7"),
+]
+MISFIT = {(0.0, "lstm"), (0.5, "lstm"), (1.0, "lstm"), (1.0, "rnn")}  # a chain of grids: rnn at 1 alone
+
+
+def chained():
+    table = table_of(labels={P: (0.0, 0.5, 1.0), "net": ("lstm", "rnn")})
+    rows = [r for r in table.to_pylist() if (r["label/p_bursty"], r["label/net"]) in MISFIT]
+    seeds = {row["cell"]: {n: row[f"seed/{n}"] for n in ("init", "data", "eval", "split")} for row in rows}
+    labels = {row["cell"]: {P: row["label/p_bursty"], "net": row["label/net"]} for row in rows}
+    return type(table).from_pylist(rows), {cell: (labels[cell], seeds[cell]) for cell in seeds}
+
+
+@pytest.mark.parametrize(("claim", "problem"), BAD)
+def test_a_claim_that_does_not_fit_is_caught_before_any_run_and_undecided_after(claim, problem):
+    table, planned = chained()
+    good = claims.within("good", ICL, {P: 0.5}, low=0)
+    bad, fine = claims.judge([claim, good], table, "headline_icl", "headline_iwl")
+    assert (bad.verdict, bad.n, bad.effect_text) == ("undecided", 0, "-") and problem in bad.reason
+    assert fine.verdict == "holds"
+    suites = ["headline_icl", "headline_iwl", "chosen"]
+    claims.check_claims([good], planned, suites, "headline_icl", "headline_iwl")
+    with pytest.raises(ValueError) as error:
+        claims.check_claims([good, claim], planned, suites, "headline_icl", "headline_iwl")
+    assert "claim 'x': " in str(error.value) and problem in str(error.value)
+
+
+def test_what_only_results_can_show_is_undecided():
+    for of, problem in (
+        (claims.at("icl", 250), "no evaluation of 'icl' at step 250; the nearest: 200, 300"),
+        (claims.final("icl", metric="acuracy"), "no metric 'acuracy'; did you mean 'accuracy'"),
+        (claims.onset("train"), "suite 'train' has no metric 'accuracy'"),
+    ):
+        assert problem in verdict(claims.within("x", of, ALL, low=0)).reason
+
+
+def test_two_runs_with_the_same_labels_and_seeds_are_no_unit():
+    rows = table_of().to_pylist()
+    table = type(table_of()).from_pylist(rows + [r | {"cell": "again"} for r in rows if r["cell"] == rows[0]["cell"]])
+    assert "with the same labels" in verdict(claims.within("x", ICL, NONE, low=0), table).reason
+
+
+def test_a_setting_finds_numbers_by_value_and_missing_labels_by_none():
+    table = table_of(labels={P: (0.1 * 3,), "flag": ("True",)})
+    assert verdict(claims.within("x", ICL, {P: 0.3, "flag": True}, low=0), table).n == 5
+    rows = [r | {"label/classes": None if r["label/p_bursty"] == 0.5 else 100.0} for r in table_of().to_pylist()]
+    found = verdict(claims.within("x", ICL, {"classes": None}, low=0), type(table).from_pylist(rows))
+    np.testing.assert_allclose(found.effect, 0.71)
+    assert found.statistic == "final ICL: classes none"
+
+
+ALL_KINDS = [
+    claims.larger("a", ICL, ALL, NONE, by=0.2),
+    claims.larger("b", claims.final("icl", metric="loss"), {"net": "lstm"}, [{"net": "rnn"}, {"net": None}]),
+    claims.within("c", claims.peak("icl", select="chosen"), {}, low=0.5),
+    claims.within("d", claims.at("chosen", 500), {P: np.float32(0.5)}, low=0.25, high=0.5),
+    claims.same("e", claims.decay("iwl", select="chosen"), ALL, NONE, margin=0.05),
+    claims.trend("f", claims.onset("icl"), over=P, rising=False, at={"net": "rnn"}),
+    claims.trend("g", claims.peak("icl").best_of("draw", select="chosen"), over=P),
+]
+
+
+@pytest.mark.parametrize("claim", ALL_KINDS, ids=lambda c: c.name)
+def test_claims_are_data(claim):
+    text = json.dumps(claims.claims_to_json([claim]), allow_nan=False)
+    (back,) = claims.claims_from_json(json.loads(text))
+    assert back == claim and type(back) is type(claim)
+
+
+def test_unknown_kinds_and_fields_are_named():
+    (row,) = claims.claims_to_json([claims.within("c", ICL.best_of("draw", select="chosen"), {}, low=0.5)])
+    for change, problem in (
+        ({"kind": "withn"}, "unknown kind 'withn'; did you mean 'within'"),
+        ({"lo": 1}, "claim 'c': unknown field 'lo'; did you mean 'low'"),
+        ({"of": {"kind": "finall", "suite": "icl"}}, "unknown statistic 'finall'; did you mean 'final'"),
+        ({"of": {"kind": "final", "suit": "icl"}}, "statistic 'final': unknown field 'suit'"),
+        ({"of": {"kind": "final"}}, "field 'suite' is missing"),
+        ({"of": row["of"] | {"best": {"label": "draw", "selct": "x"}}}, "best: unknown field 'selct'"),
+    ):
+        with pytest.raises(ValueError, match=problem.replace("?", r"\?")):
+            claims.claims_from_json([row | change])
+    with pytest.raises(ValueError, match="claim 'c': field 'at' is missing"):
+        claims.claims_from_json([{k: v for k, v in row.items() if k != "at"}])
+
+
+def test_a_claim_that_makes_no_sense_is_refused():
+    for make, problem in (
+        (lambda: claims.same("x", ICL, ALL, NONE, margin=0), "margin 0 must be above 0"),
+        (lambda: claims.within("x", ICL, ALL), "give low, high or both"),
+        (lambda: claims.within("x", ICL, ALL, low=0.6, high=0.4), "between 0.6 and 0.4"),
+        (lambda: claims.larger("x", ICL, ALL, []), "than names no setting"),
+        (lambda: claims.larger("x", "icl", ALL, NONE), "of 'icl' is no statistic"),
+        (lambda: claims.larger("x", ICL, 1, NONE), "setting 1 is no dict"),
+        (lambda: claims.trend("x", ICL, over=P, at=ALL), "over and at both name 'p_bursty'"),
+        (lambda: claims.trend("x", ICL.best_of(P, select="iwl"), over=P), "over and best_of both name"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            make()
+
+
+SIMULATIONS, SD = 8000, 0.05
+
+
+def shares(claim, shift: float) -> dict[str, float]:
+    """Shares of the verdicts on 5 paired normal differences with mean `shift`, seed effects added to both."""
+    draw = np.random.default_rng(7)
+    seeds = draw.normal(0, 1, (1, 5, SIMULATIONS))
+    values = seeds + draw.normal(0, SD, (2, 5, SIMULATIONS)) + np.array([shift, 0]).reshape(2, 1, 1)
+    effects = np.stack([claim.effect(values[..., k], claim.settings({})) for k in range(SIMULATIONS)], 1)
+    _, low, high = interval(effects)
+    found = [claim.bound().verdict(*ends) for ends in zip(low, high, strict=True)]
+    return {v: found.count(v) / SIMULATIONS for v in ("holds", "fails", "undecided")}
+
+
+def test_a_null_claim_of_larger_rarely_holds():
+    null = shares(claims.larger("x", ICL, ALL, NONE), shift=0.0)
+    assert abs(null["holds"] - 0.025) < 0.007 and abs(null["fails"] - 0.025) < 0.007  # 4 standard errors
+    assert shares(claims.larger("x", ICL, ALL, NONE, by=0.3), shift=0.3)["holds"] < 0.032
+    assert shares(claims.larger("x", ICL, ALL, NONE), shift=0.3)["holds"] > 0.99
+
+
+def test_a_difference_as_large_as_the_margin_is_rarely_called_the_same():
+    claim = claims.same("x", ICL, ALL, NONE, margin=0.2)
+    assert shares(claim, shift=0.2)["holds"] < 0.032 and shares(claim, shift=-0.2)["holds"] < 0.032
+    assert shares(claim, shift=0.0)["holds"] > 0.75 and shares(claim, shift=0.5)["fails"] > 0.99
+    vague = claims.same("x", ICL, ALL, NONE, margin=0.02)  # below the noise: it must not hold by chance
+    assert shares(vague, shift=0.02)["holds"] < 0.032
+
+
+def test_bounds_split_intervals_in_three():
+    open_, closed = Bound(0, 1, "", strict=True), Bound(0, 1, "")
+    assert [open_.verdict(0, 0.5), open_.verdict(-1, 0), open_.verdict(0.1, 0.9)] == ["undecided", "fails", "holds"]
+    assert [closed.verdict(0, 1), closed.verdict(-1, 0), closed.verdict(1.1, 2)] == ["holds", "undecided", "fails"]

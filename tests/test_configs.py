@@ -1,0 +1,48 @@
+"""Every shipped sweep loads, checks its claims and plans, at each of its scales."""
+
+import inspect
+import pathlib
+
+import pytest
+
+from icl_jax import config as cfg
+from icl_jax.experiment import prepare_experiment
+from icl_jax.sweep import plan
+from icl_jax.sweep.features import missing_features
+from icl_jax.sweep.sheet import load_sheet
+from icl_jax.sweep.sweep import folder_of, open_sweep
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
+def sources():
+    """FILE:SCALE of every config that states a grid."""
+    for path in sorted(CONFIGS.rglob("*.py")):
+        if "def get_sweep(" in path.read_text():
+            module, _ = cfg.load_module(path)
+            scales = ("laptop", "paper") if inspect.signature(module.get_config).parameters else (None,)
+            yield from (str(path) if scale is None else f"{path}:{scale}" for scale in scales)
+
+
+@pytest.mark.parametrize("source", list(sources()), ids=lambda s: s.removeprefix(f"{CONFIGS}/"))
+def test_every_shipped_sweep_plans(source, omniglot_dir, monkeypatch, tmp_path):
+    """All is checked but the compiler's count of memory, which would compile every program."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(omniglot_dir))
+    monkeypatch.setattr(plan, "fitting_width", lambda experiment, limit: (experiment.program.layout.width, 0))
+    sheet = load_sheet(source)
+    assert sheet.claims and "icl sweep run" in sheet.doc and sheet.title.endswith(".")
+    for name in missing_features(sheet, folder_of(sheet, tmp_path)):
+        assert prepare_experiment(sheet.features[name]).members
+    if sheet.features:
+        return  # what reads them can be planned when they are made
+    sweep = open_sweep(sheet, tmp_path)
+    sweep.check()
+    planned = sweep.proposed()
+    assert sum(len(population.cells) for population in planned) == len(sweep.cells)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scales_that_are_not_there_are_refused():
+    for source in {s.partition(":")[0] for s in sources() if ":" in s}:
+        with pytest.raises(ValueError, match=r"laptop.*paper"):
+            load_sheet(f"{source}:moon")
