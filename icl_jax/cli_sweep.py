@@ -12,7 +12,7 @@ from icl_jax.sweep import commands
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
-from icl_jax.sweep.sweep import folder_of, open_sweep
+from icl_jax.sweep.sweep import folder_of
 from icl_jax.sweep.worker import Outcome
 
 STOPPED = 75  # exit code of what a signal ended before its last step ("try again later", sysexits.h)
@@ -73,7 +73,7 @@ def _run_one(sheet: Sheet, out: pathlib.Path) -> Outcome:
 
 def _status(args: list[str]) -> None:
     for sheet, out in _sheets(args):
-        commands.watch_status(open_sweep(sheet, out), _console())
+        commands.watch_status(sheet, out, _console())
 
 
 def _results(args: list[str]) -> None:

@@ -24,7 +24,6 @@ from icl_jax.names import suggest
 from icl_jax.spec import HYPERS, SEEDS, BankSpec, EvalSpec, ModelSpec, RunSpec, TaskSpec, TrainSpec
 
 SCHEMA = 1  # version of the identity below: raise it when the same fields come to mean another run
-CAPACITY = ("max_ways", "max_multiplicity", "fresh", "pixel_noise")  # fields of task, see `capacity`
 ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
@@ -212,10 +211,9 @@ def varied(members: list[Member]) -> list[str]:
     return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1]
 
 
-def run_spec(config: ConfigDict, members: list[Member], suites) -> RunSpec:
-    """Returns the static spec, with maxima and program switches raised to what the members need."""
+def run_spec(config: ConfigDict, suites) -> RunSpec:
+    """Returns the static spec of a config that has room for its members (`with_capacity`)."""
     rooms = {room: build_room(config, room) for room in ROOMS}
-    rooms["task"] = dataclasses.replace(rooms["task"], **capacity(rooms["task"], rooms["bank"], members))
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
     return RunSpec(evals=evals, **rooms)
 
@@ -233,7 +231,7 @@ def build_room(config: ConfigDict, room: str):
 def capacity(task: TaskSpec, bank: BankSpec, members: Iterable[Member]) -> dict[str, int | bool]:
     """Returns the fields of `task` that make room in the program, raised to what the members need.
 
-    They decide shapes, and so which numbers a stream gives, but not the distribution of the data.
+    They decide the shapes of the random draws and the size of the vocabulary, so they are part of what a run is.
     """
     own_noise = bank.name == "gaussian"  # part of its items, whatever the task
     most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
@@ -243,6 +241,13 @@ def capacity(task: TaskSpec, bank: BankSpec, members: Iterable[Member]) -> dict[
         "fresh": task.fresh or most["p_fresh"] > 0,
         "pixel_noise": task.pixel_noise or (most["noise_scale"] > 0 and not own_noise),
     }
+
+
+def with_capacity(config: ConfigDict, members: Iterable[Member]) -> ConfigDict:
+    """Returns a copy of the config whose task has room for the members."""
+    config = config.copy_and_resolve_references()
+    config.task.update(capacity(build_room(config, "task"), build_room(config, "bank"), members))
+    return config
 
 
 def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
@@ -285,15 +290,14 @@ def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = 
     """Returns the identity of one run (DESIGN, contract 6): a hash of what decides its training.
 
     Only what differs from the defaults counts, so that a field added later changes no identity. Outside
-    stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths, and what
-    only makes room in the program (CAPACITY). Bank names must be concrete. origin: identity of what
-    init_from and interventions bring in.
+    stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths. Bank names must
+    be concrete, and the task must have the room that the run's program has (`with_capacity`): a vocabulary
+    larger than a run alone needs makes it another run. origin: identity of what init_from and interventions
+    bring in.
     """
     fields = {room: _changed(config[room].to_dict(), dataclasses.asdict(cls())) for room, cls in ROOMS.items()}
     for path in ("data_dir", "path"):
         fields["bank"].pop(path, None)
-    for capacity in CAPACITY:
-        fields["task"].pop(capacity, None)
     if config.train.schedule not in ("cosine", "linear"):
         fields["train"].pop("num_steps", None)
     fields["hypers"] = _changed(member.hypers, {n: float(h.default) for n, h in HYPERS.items()})

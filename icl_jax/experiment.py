@@ -1,6 +1,7 @@
 """From a config to everything a run needs, checked before anything is compiled or written."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 
 import jax
@@ -17,7 +18,7 @@ from icl_jax.data.vocab import make_vocab
 from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import resolve_suites, validate_suites
 from icl_jax.models.build import ItemShape, build, validate_model
-from icl_jax.spec import BankSpec
+from icl_jax.spec import BankSpec, SuiteSpec
 from icl_jax.training import optim
 from icl_jax.training.parallel import choose_layout
 from icl_jax.training.population import Population
@@ -56,8 +57,9 @@ def prepare_experiment(
     """
     config = resolved(config)
     members = members or cfg.members_of(config)
-    suites = resolve_suites(suite_names(config), config.evals.custom.to_dict())
-    spec = cfg.run_spec(config, members, suites)
+    config = cfg.with_capacity(config, members)
+    suites = suites_of(config)
+    spec = cfg.run_spec(config, suites)
     chunk = cfg.chunk_steps(config)
     optim.validate_train(spec.train)
     cfg.check_read(spec, members, optim.OPTIMISERS[spec.train.optimiser][1])
@@ -92,6 +94,17 @@ def suite_names(config: ConfigDict) -> tuple[str, ...]:
     """Returns the names of the suites that run: evals.suites (commas split them too), then one's own."""
     named = [part.strip() for name in config.evals.suites for part in str(name).split(",")]
     return tuple(dict.fromkeys([*named, *config.evals.custom]))
+
+
+def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
+    """Returns the suites that run, by name. ValueError for a name or a field that does not exist."""
+    return resolve_suites(suite_names(config), config.evals.custom.to_dict())
+
+
+def suite_digests(config: ConfigDict) -> dict[str, str]:
+    """Returns what decides the numbers of each suite beside the run: a digest of its fields and its size."""
+    size = config.evals.num_sequences
+    return {name: hashlib.sha256(f"{suite} {size}".encode()).hexdigest()[:16] for name, suite in suites_of(config)}
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

@@ -12,11 +12,14 @@ import json
 import pathlib
 import platform
 
+import jax
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
+from icl_jax.experiment import suite_digests
 from icl_jax.files import read_text, write_text
 from icl_jax.paths import as_path, children
+from icl_jax.training.store import MetricsWriter
 
 FILE = "run.json"
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -82,6 +85,7 @@ def describe(experiment, origin: str, start: str) -> dict:
         "environment": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PACKAGES},
+            "devices": f"{layout.num_devices} x {jax.devices()[0].device_kind}",
         },
     }
 
@@ -89,7 +93,8 @@ def describe(experiment, origin: str, start: str) -> dict:
 def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = "") -> None:
     """Makes the directory this run's own.
 
-    Raises ValueError when it holds another run.
+    Of the same run, what was measured on suites that now mean something else is dropped. Raises ValueError when
+    it holds another run.
     """
     path = directory / FILE
     names = [child.name for child in children(directory)]
@@ -101,9 +106,23 @@ def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = ""
                 f"directory with --config.out=DIR, or delete {directory}. "
                 f"They differ in: {_differences(found, experiment)}"
             )
+        _forget_changed_suites(directory, found, experiment.config)
     elif any(not name.startswith(".") for name in names):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
     write_text(path, json.dumps(describe(experiment, origin, start), indent=1))
+
+
+def record_evals(directory: pathlib.Path, config: ConfigDict) -> None:
+    """Makes run.json name the evals of a config; measurements of suites that changed their meaning are dropped."""
+    found = read(directory)
+    _forget_changed_suites(directory, found, config)
+    found["config"]["evals"] = config_to_json(config)["evals"]
+    write_text(directory / FILE, json.dumps(found, indent=1))
+
+
+def _forget_changed_suites(directory: pathlib.Path, found: dict, config: ConfigDict) -> None:
+    before, now = suite_digests(config_from_json(found["config"])), suite_digests(config)
+    MetricsWriter(directory / "metrics").drop_suites({n for n in before.keys() & now.keys() if before[n] != now[n]})
 
 
 def starting_point(directory: pathlib.Path, config: ConfigDict) -> str:

@@ -241,14 +241,27 @@ def test_planned_runs_without_results_are_unfinished():
     table = table_of(labels={P: (0, 1)})
     seeds = {"data": 0, "eval": 0, "split": 0}
     planned = {
-        cell: (labels, {**{n: s["init"] for n in seeds}, **s, "split": 0}) for cell, (labels, s) in planned.items()
+        cell: (labels, {**{n: s["init"] for n in seeds}, **s, "split": 0}, 1000)
+        for cell, (labels, s) in planned.items()
     }
     claim = claims.trend("x", ICL, over=P)
     assert verdict(claim, table, planned=planned).verdict == "holds"
-    more = planned | {f"new{s}": ({P: 2}, {"init": s, "data": s, "eval": s, "split": 0}) for s in range(5)}
+    more = planned | {f"new{s}": ({P: 2}, {"init": s, "data": s, "eval": s, "split": 0}, 1000) for s in range(5)}
     assert "5 of 15 runs unfinished" in verdict(claim, table, planned=more).reason
     empty = type(table).from_pylist([])
     assert verdict(claim, empty, planned=more).reason == "no run has results yet"
+
+
+def test_runs_may_end_at_different_steps():
+    """The number of steps may be swept: each run is done at its own."""
+    rows = [r for r in table_of(labels={P: (0, 1)}).to_pylist() if r["label/p_bursty"] == 1 or r["step"] <= 400]
+    table = type(table_of()).from_pylist(rows)
+    claim = claims.trend("x", ICL, over=P)
+    assert verdict(claim, table).reason.startswith("5 of 10 runs unfinished")
+    seeds = {r["cell"]: {n: r[f"seed/{n}"] for n in ("init", "data", "eval", "split")} for r in rows}
+    ends = {r["cell"]: ({P: r["label/p_bursty"]}, 1000 if r["label/p_bursty"] else 400) for r in rows}
+    planned = {cell: (labels, seeds[cell], end) for cell, (labels, end) in ends.items()}
+    assert verdict(claim, table, planned=planned).verdict == "holds"
 
 
 def test_the_unit_is_the_tuple_of_the_seeds_that_vary():
@@ -285,7 +298,7 @@ def chained():
     rows = [r for r in table.to_pylist() if (r["label/p_bursty"], r["label/net"]) in MISFIT]
     seeds = {row["cell"]: {n: row[f"seed/{n}"] for n in ("init", "data", "eval", "split")} for row in rows}
     labels = {row["cell"]: {P: row["label/p_bursty"], "net": row["label/net"]} for row in rows}
-    return type(table).from_pylist(rows), {cell: (labels[cell], seeds[cell]) for cell in seeds}
+    return type(table).from_pylist(rows), {cell: (labels[cell], seeds[cell], 1000) for cell in seeds}
 
 
 @pytest.mark.parametrize(("claim", "problem"), BAD)
@@ -295,11 +308,30 @@ def test_a_claim_that_does_not_fit_is_caught_before_any_run_and_undecided_after(
     bad, fine = claims.judge([claim, good], table, "headline_icl", "headline_iwl")
     assert (bad.verdict, bad.n, bad.effect_text) == ("undecided", 0, "-") and problem in bad.reason
     assert fine.verdict == "holds"
-    suites = ["headline_icl", "headline_iwl", "chosen"]
-    claims.check_claims([good], planned, suites, "headline_icl", "headline_iwl")
+    check(planned, good)
     with pytest.raises(ValueError) as error:
-        claims.check_claims([good, claim], planned, suites, "headline_icl", "headline_iwl")
+        check(planned, good, claim)
     assert "claim 'x': " in str(error.value) and problem in str(error.value)
+
+
+def check(planned, *found):
+    suites = ["headline_icl", "headline_iwl", "chosen"]
+    claims.check_claims(found, planned, suites, ("accuracy", "share"), 100, icl="headline_icl", iwl="headline_iwl")
+
+
+@pytest.mark.parametrize(
+    ("of", "problem"),
+    [
+        (claims.at("icl", 250), "no evaluation at step 250: they come every 100 steps up to 1000; use 200"),
+        (claims.at("icl", 1100), "use 1000"),
+        (claims.final("icl", metric="acuracy"), "no metric 'acuracy'; did you mean 'accuracy'"),
+    ],
+)
+def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(of, problem):
+    with pytest.raises(ValueError, match="claim 'x': no ") as error:
+        check(chained()[1], claims.within("x", of, {P: 0.5}, low=0))
+    assert problem in str(error.value)
+    check(chained()[1], claims.within("x", claims.final("train", metric="loss"), {P: 0.5}, low=0))
 
 
 def test_what_only_results_can_show_is_undecided():

@@ -78,11 +78,16 @@ def test_identity_ignores_length_and_evals_but_not_training():
         {"evals.every": 20},
         {"out": "elsewhere"},
         {"seeds.eval": 7},
-        {"task.max_ways": 3},
     )
     for same in same_runs:
         assert identity(cfg.override(tiny_config(), same)) == base
-    for other in ({"train.batch_size": 16}, {"hypers.p_bursty": 0.3}, {"seeds.init": 5}, {"model.width": 32}):
+    for other in (
+        {"train.batch_size": 16},
+        {"hypers.p_bursty": 0.3},
+        {"seeds.init": 5},
+        {"model.width": 32},
+        {"task.max_ways": 3},
+    ):
         assert identity(cfg.override(tiny_config(), other)) != base
     assert identity(tiny_config(), "y") != base
     cosine = cfg.override(tiny_config(), {"train.schedule": "cosine"})

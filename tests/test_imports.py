@@ -12,7 +12,7 @@ ROOMS = {
     "evals": {"data", "models"},
     "report": {"data"},
     "bench": {"data", "models", "training", "evals"},
-    "sweep": {"data", "training", "report"},
+    "sweep": {"data", "training", "evals", "report"},
 }
 # modules at the root that the rooms may use
 BASE = {"spec", "rng", "hypers", "names", "config", "devices", "files", "paths"}

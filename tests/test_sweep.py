@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import signal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,12 +13,13 @@ from tiny import tiny_config
 
 from icl_jax import claims, grid
 from icl_jax import config as cfg
-from icl_jax.sweep import commands, job, plan, worker
+from icl_jax.sweep import commands, job, oom, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
 from icl_jax.sweep.sweep import open_sweep
+from icl_jax.training.signals import GracefulStop
 
 P_BURSTY = grid.over("hypers.p_bursty", (0, 1))
 DEPTH = grid.named("depth", {"one": {"model.num_layers": 1}, "two": {}})
@@ -80,8 +82,6 @@ def test_a_cell_keeps_its_id_when_the_grid_grows(sheet):
     ids = lambda points: {cell.id for cell in expand(sheet.config, points)}
     more = grid.product(DEPTH, grid.over("hypers.p_bursty", (0, 0.5, 1)), grid.seeds(3))
     assert ids(sheet.points) < ids(more)
-    wider = grid.product(DEPTH, P_BURSTY, grid.over("hypers.ways", (2, 3)), grid.seeds(2))  # raises max_ways
-    assert ids(sheet.points) < ids(wider)
 
 
 def test_tuples_of_the_config_multiply_every_point():
@@ -140,8 +140,35 @@ def test_width_splits_as_evenly_as_can_be(sheet):
 def test_the_parts_of_a_group_share_their_program(sheet):
     """What makes room in the program is the group's: a part without the largest number of ways has it too."""
     points = grid.product(grid.over("hypers.ways", (1, 3)), grid.over("hypers.shots", (1,)), grid.seeds(2))
-    parts = plan.make_plan(expand(sheet.config, points), most=2)
-    assert [part.capacity["max_ways"] for part in parts] == [3, 3]
+    cells = expand(sheet.config, points)
+    assert len(plan.make_plan(cells, most=2)) == 2
+    assert {cell.group.config.task.max_ways for cell in cells} == {3}
+
+
+def test_a_cell_in_a_larger_program_is_another_run(sheet):
+    """Room for 3 ways or 4 labels a class means other draws or another vocabulary: adding such a value may not
+    take what is done for it; with the room set in the config from the start it may."""
+    ids = lambda changes, *values: [
+        cell.id for cell in expand(cfg.override(sheet.config, changes), grid.over("hypers.multiplicity", values))
+    ]
+    assert ids({}, 1, 2)[0] != ids({}, 1, 4)[0]
+    assert ids({"task.max_multiplicity": 4}, 1, 2)[0] == ids({}, 1, 4)[0]
+
+
+def test_labels_are_numbers_everywhere_or_texts_everywhere(sheet):
+    labels = lambda points: [cell.labels for cell in expand(sheet.config, points)]
+    assert labels(grid.named("depth", {1: {}, "two": {"model.num_layers": 1}})) == [{"depth": "1"}, {"depth": "two"}]
+    assert labels(grid.over("model.width", np.array([16, 32]))) == [{"width": 16.0}, {"width": 32.0}]
+
+
+def test_schedules_that_end_alike_have_labels_of_their_own(sheet):
+    up, late = ((0, 0.0), (10, 1.0)), ((5, 0.0), (20, 1.0))
+    labels = lambda *values: [
+        cell.labels["p_bursty"]
+        for cell in expand(cfg.override(sheet.config, {"hypers.p_bursty": values}), [grid.Point()])
+    ]
+    assert labels(0.5, up) == [0.5, 1.0]
+    assert len(set(labels(up, late))) == 2
 
 
 def test_halves_hold_the_same_cells(sheet):
@@ -214,6 +241,37 @@ def test_a_suite_added_later_is_scored_on_kept_checkpoints(sheet, copy):
     assert run(added, copy).done == 2
     flipped = table_of(added, copy).filter((pc.field("suite") == "flipped") & (pc.field("metric") == "accuracy"))
     assert sorted(set(flipped["step"].to_pylist())) == [10, 20] and flipped.num_rows == 16
+    longer = tiny_sheet(sheet.points, {"evals.suites": suites, "train.num_steps": 30})
+    run(longer, copy)
+    flipped = table_of(longer, copy).filter((pc.field("suite") == "flipped") & (pc.field("metric") == "accuracy"))
+    assert sorted(set(flipped["step"].to_pylist())) == [10, 20, 30], "what was scored later stays"
+
+
+def test_a_suite_that_means_something_else_now_is_scored_anew(sheet, copy):
+    """Kept checkpoints are scored on the suite as it is now; what was measured on the old one is gone."""
+    accuracy = (pc.field("suite") == "own") & (pc.field("metric") == "floor")
+    floors = {}
+    for ways in (1, 2):
+        own = tiny_sheet(sheet.points, {"evals.custom.own": {"kind": "fewshot", "ways": ways}})
+        assert run(own, copy).done == 2
+        rows = table_of(own, copy).filter(accuracy)
+        floors[ways] = set(rows["value"].to_pylist())
+        assert sorted(set(rows["step"].to_pylist())) == [10, 20]
+    assert floors == {1: {1.0}, 2: {0.5}}
+
+
+def test_other_eval_seeds_are_refused(sheet, copy):
+    other = tiny_sheet([grid.Point({**p.changes, "seeds.eval": 9}, p.labels) for p in sheet.points])
+    with pytest.raises(ValueError, match=r"with seeds.eval \d, not 9"):
+        run(other, copy)
+
+
+def test_fewer_steps_are_the_beginning_of_what_is_done(sheet, copy):
+    before = table_of(sheet, copy)
+    shorter = tiny_sheet(sheet.points, {"train.num_steps": 10})
+    assert run(shorter, copy).done == 2
+    assert_same_tables(table_of(shorter, copy), before.filter(pc.field("step") <= 10))
+    assert commands.load_data(Folder(copy / "tiny_sweep")).status["done"] == 8
 
 
 def test_a_damaged_entry_of_the_ledger_is_made_again(sheet, copy):
@@ -273,6 +331,38 @@ def test_a_population_that_the_kernel_killed_for_its_memory_is_halved(sheet, tmp
     assert [len(planned.cells) for planned in opened.folder.plan()] == [4, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("memory.events", "low 0\noom 4\noom_kill 3\n"), ("memory.oom_control", "under_oom 0\noom_kill 3\n")],
+)
+def test_the_kernels_count_is_read_as_either_cgroup_gives_it(name, text, tmp_path, monkeypatch):
+    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(oom, "COUNTERS", (str(tmp_path / "absent"), str(tmp_path / name)))
+    assert oom.kernel_kills() == 3
+
+
+def test_a_single_member_that_the_kernel_killed_is_tried_again(sheet, tmp_path, monkeypatch):
+    opened = open_sweep(tiny_sheet(sheet.points[:1]), tmp_path)
+    opened.fix()
+    (only,) = opened.jobs()
+    monkeypatch.setattr(worker, "kernel_kills", lambda: 7)
+    opened.folder.note_attempt(only.id, kernel_kills=6, step=0)
+    assert worker.attempt(opened.folder, only, lambda text: None, False) == worker.FAILED
+    assert "smaller model" in opened.folder.failure(only.id)["error"]
+    monkeypatch.setattr(worker, "run_job", lambda *args, **options: True)
+    assert worker.attempt(opened.folder, only, lambda text: None, False) == worker.DONE
+
+
+def test_a_signal_in_the_last_chunk_stops_the_worker_too(sheet, tmp_path, monkeypatch):
+    def last_chunk(folder, job_, progress):
+        with GracefulStop():
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+    monkeypatch.setattr(worker, "run_job", last_chunk)
+    assert run(sheet, tmp_path) == worker.Outcome(stopped=True)
+
+
 def test_a_member_that_diverges_is_recorded_at_its_step(tmp_path):
     points = grid.product(grid.over("hypers.learning_rate", (1e-2, 1e30)), grid.seeds(2))
     sheet = tiny_sheet(points)
@@ -304,10 +394,13 @@ def test_learned_features_are_made_first_and_once(tmp_path):
     with pytest.raises(ValueError, match="mine are not made yet"):
         open_sweep(sheet, tmp_path)
     assert run(sheet, tmp_path).done == 1
-    made = tmp_path / "tiny_sweep" / "features" / "mine.npz"
+    (made,) = (tmp_path / "tiny_sweep" / "features").glob("mine-*.npz")
     before = made.stat().st_mtime_ns
     assert run(sheet, tmp_path).done == 1 and made.stat().st_mtime_ns == before
     assert set(table_of(sheet, tmp_path)["label/features"].to_pylist()) == {"learned"}
+    other = dataclasses.replace(sheet, features={"mine": cfg.override(images, {"seeds.init": 1})})
+    with pytest.raises(ValueError, match="mine are not made yet"):  # those of another run
+        open_sweep(other, tmp_path)
 
 
 # --- what lies in the directory ---
@@ -442,5 +535,12 @@ def test_a_config_file_states_grid_claims_and_scales(tmp_path):
     assert (small.config.train.num_steps, large.config.train.num_steps) == (500, 1000)
     assert small.title == "Mine: a title." and len(small.points) == 2 and not small.claims
     assert large.config.hypers.shots == (2,) and large.name == "x"
+    with pytest.raises(ValueError, match="the grid of the sweep sets this field"):
+        load_sheet(path, parse_changes(["hypers.p_bursty=0.5"]))
+    path.write_text(path.read_text() + "def get_features():\n    return {'mine': get_config()}\n")
+    changed = load_sheet(path, parse_changes(["features.mine.train.num_steps=7"]))
+    assert changed.features["mine"].train.num_steps == 7 and changed.config.train.num_steps == 500
+    with pytest.raises(ValueError, match="no learned features 'min'; did you mean 'mine'"):
+        load_sheet(path, parse_changes(["features.min.train.num_steps=7"]))
     with pytest.raises(ValueError, match="give FIELD=VALUE"):
         parse_changes(["hypers.shots"])

@@ -69,7 +69,7 @@ def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
     """
     names = tuple(suite for suite, _ in spec.suites)
     _check_blocks(spec)
-    axes = {metric: ("suite",) for metric in (*metrics.METRICS, "floor", "ceiling", "share")}
+    axes = {metric: ("suite",) for metric in metrics.OF_SUITE}
 
     def prepare(tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
         return make_set(spec, source, tables, h, seed)

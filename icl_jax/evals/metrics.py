@@ -21,6 +21,8 @@ METRICS = (
     "pred_first_ways",
 )
 
+OF_SUITE = (*METRICS, "floor", "ceiling", "share")  # of every suite, in the tidy table
+
 
 @flax.struct.dataclass
 class Labels:

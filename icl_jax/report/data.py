@@ -12,7 +12,7 @@ class SweepData:
     title: first line of the config's docstring; doc: all of it; config, environment: as JSON values;
     table: the results; labels: names of the swept quantities; claims: see `icl_jax.report.claims`;
     icl, iwl: the headline suites; status: counts by name (cells, done, diverged, failed, ...);
-    planned: cell -> (labels, seeds) of the whole sweep, so that runs without results count as unfinished.
+    planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without results count as unfinished.
     """
 
     name: str

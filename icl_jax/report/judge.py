@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -90,8 +90,8 @@ def judge(
 ) -> list[Verdict]:
     """Returns a verdict per claim on the results table of a sweep.
 
-    icl, iwl: the headline suites. num_steps: where a run ends; default: the largest step of the table.
-    planned: cell -> (labels, seeds) of the whole sweep, so that runs without results count as unfinished.
+    icl, iwl: the headline suites. planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without
+    results count as unfinished. num_steps: where runs end that are not planned; default: the table's largest step.
     The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is
     done and has not diverged. Fewer than 5 units, unfinished runs, or a claim that does not fit the
     table: undecided, with the reason. No correction for the number of claims.
@@ -186,23 +186,35 @@ def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray)
         yield f"{show_units(left_out)} left out"
 
 
-def check_claims(claims: Iterable[Claim], planned: Planned, suites: Iterable[str], icl: str, iwl: str) -> None:
+def check_claims(
+    claims: Iterable[Claim], planned: Planned, suites: Iterable[str], metrics: Sequence[str], every: int, **headlines
+) -> None:
     """Raises ValueError for the first claim that could not be judged on the planned cells.
 
-    planned: cell -> (labels, seeds) of the whole sweep; suites: those that will be evaluated ("train"
-    is always there); icl, iwl: the headline suites. Catches misspelt labels, values and suites, settings
-    that no cell has, and settings that pick several cells of one seed.
+    planned: cell -> (labels, seeds, steps) of the whole sweep; suites: those that will be evaluated ("train"
+    is always there), and their metrics, at each multiple of `every` steps; icl, iwl: the headline suites. Catches
+    misspelt labels, values, suites and metrics, steps without an evaluation, settings that no cell has, and
+    settings that pick several cells of one seed.
     """
     cells = planned_cells(planned)
-    known = {*suites, "train", "icl", "iwl"}
-    headlines = {"icl": icl, "iwl": iwl}
+    known = {*suites, "train", *headlines}
+    end = max((cell.end for cell in cells.values()), default=0)
     for claim in claims:
         try:
             _check_suites(claim.of, known, headlines)
+            _check_measured(claim.of, metrics, every, end)
             for setting in claim.settings(cells):
                 pick(cells, setting, claim.of.best and claim.of.best.label)
         except ValueError as problem:
             raise ValueError(f"claim {claim.name!r}: {problem}") from None
+
+
+def _check_measured(of: Statistic, metrics: Sequence[str], every: int, end: int) -> None:
+    if of.metric not in metrics and "train" not in of.suites():
+        raise ValueError(f"no metric {of.metric!r}{suggest(of.metric, metrics)}")
+    if of.step is not None and (of.step % every or not 0 <= of.step <= end):
+        fits = min(end, round(of.step / every) * every)
+        raise ValueError(f"no evaluation at step {of.step}: they come every {every} steps up to {end}; use {fits}")
 
 
 def _check_suites(of: Statistic, known: set[str], headlines: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """One number per run: the statistics that claims are about."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -133,22 +134,25 @@ class Measured:
 class Results:
     """The results table of a sweep, as claims ask for it.
 
-    icl, iwl: the headline suites. num_steps: where a run ends; default: the largest step of the table.
-    planned: the cells of the whole sweep, of which the table may lack some.
+    icl, iwl: the headline suites. num_steps: where a run ends whose end `planned` does not know; default: the
+    largest step of the table. planned: the cells of the whole sweep, of which the table may lack some.
     """
 
     def __init__(
         self, table: pa.Table, icl: str, iwl: str, num_steps: int | None = None, planned: Planned | None = None
     ):
         self.table, self._headlines = table, {"icl": icl, "iwl": iwl}
-        self.cells = planned_cells(planned or {}) | _cells(table)
-        self.end = max((c.last for c in self.cells.values()), default=0) if num_steps is None else num_steps
+        cells = planned_cells(planned or {})
+        cells |= _cells(table, {name: cell.end for name, cell in cells.items()})
+        largest = max((cell.last for cell in cells.values()), default=0) if num_steps is None else num_steps
+        self.cells = {name: cell if cell.end else replace(cell, end=largest) for name, cell in cells.items()}
+        self.end = max((cell.end for cell in self.cells.values()), default=0)
         self._series: dict[tuple[str, str], dict[str, Series]] = {}
 
     def measure(self, of: Statistic) -> dict[str, Measured]:
         """Returns the statistic of every run, by cell, without regard to `of.best`."""
         lines = self.series(of.suite, of.metric)
-        last = max(line.steps[-1] for line in lines.values())
+        last = max(line.steps[-1] for line in lines.values())  # a suite may be evaluated more seldom than others
         return {cell: self._measured(of, cell, lines.get(cell), last) for cell in self.cells}
 
     def series(self, suite: str, metric: str) -> dict[str, Series]:
@@ -183,7 +187,8 @@ class Results:
     def _measured(self, of: Statistic, cell: str, line: Series | None, last: int) -> Measured:
         if line is not None and not np.isfinite(line.values[-1]):
             return Measured(np.nan, "diverged")
-        if line is None or line.steps[-1] < last or self.cells[cell].last < self.end:
+        run = self.cells[cell]
+        if line is None or line.steps[-1] < min(last, run.end) or run.last < run.end:
             return Measured(np.nan, "unfinished")
         if of.kind == "onset":
             return self._onset(of, line)
@@ -220,10 +225,11 @@ class Results:
         return Measured(run.restricted_onset, "censored" if run.censored else "")
 
 
-def _cells(table: pa.Table) -> dict[str, Cell]:
+def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, Cell]:
     if not table.num_rows:
         return {}
     names = [n for n in table.column_names if n.startswith((LABEL, SEED))]
     rows = table.group_by(["cell", *names], use_threads=False).aggregate([("step", "max")]).to_pylist()
     pick = lambda row, prefix: {n.removeprefix(prefix): row[n] for n in names if n.startswith(prefix)}
-    return {row["cell"]: Cell(pick(row, LABEL), pick(row, SEED), row["step_max"]) for row in rows}
+    end = lambda row: ends.get(row["cell"], 0)
+    return {row["cell"]: Cell(pick(row, LABEL), pick(row, SEED), row["step_max"], end(row)) for row in rows}

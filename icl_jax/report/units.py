@@ -19,21 +19,22 @@ class Undecidable(ValueError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A run as settings see it. last: its last step with results, -1 before."""
+    """A run as settings see it. last: its last step with results, -1 before; end: where it ends, 0 if not known."""
 
     labels: Mapping[str, Value]
     seeds: Mapping[str, int]
     last: int = -1
+    end: int = 0
 
 
-Planned = Mapping[str, tuple[Mapping[str, Value], Mapping[str, int]]]
+Planned = Mapping[str, tuple[Mapping[str, Value], Mapping[str, int], int]]
 
 
 def planned_cells(planned: Planned) -> dict[str, Cell]:
-    """Returns planned cells, {cell: (labels, seeds)}, as a results table has them: each with every label."""
-    names = dict.fromkeys(name for labels, _ in planned.values() for name in labels)
+    """Returns planned cells, {cell: (labels, seeds, steps)}, as a results table has them: each with every label."""
+    names = dict.fromkeys(name for labels, *_ in planned.values() for name in labels)
     full = lambda labels: normalised({name: labels.get(name) for name in names})
-    return {cell: Cell(full(labels), seeds) for cell, (labels, seeds) in planned.items()}
+    return {cell: Cell(full(labels), seeds, end=steps) for cell, (labels, seeds, steps) in planned.items()}
 
 
 def normalised(setting: Setting) -> dict[str, Value]:
@@ -65,9 +66,12 @@ def _matches(labels: Mapping[str, Value], setting: Setting) -> bool:
 
 
 def _same(a: Value, b: Value) -> bool:
-    """Whether two labels are equal; numbers to 1e-9, so that 0.1 * 3 is 0.3."""
-    if isinstance(a, str) or isinstance(b, str) or a is None or b is None:
-        return a == b
+    """Whether two labels are equal; numbers to 1e-9, so that 0.1 * 3 is 0.3. A quantity of which one value has a
+    name has texts for its numbers too."""
+    if a is None or b is None:
+        return a is b
+    if isinstance(a, str) or isinstance(b, str):
+        return _shown(a) == _shown(b)
     return math.isclose(a, b, rel_tol=1e-9)
 
 

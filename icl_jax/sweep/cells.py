@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
@@ -10,6 +11,7 @@ from icl_jax import hypers as hy
 from icl_jax.data.banks import load_bank
 from icl_jax.experiment import resolved
 from icl_jax.initial import read_origin
+from icl_jax.sweep import grid
 from icl_jax.sweep.grid import Grid, Point
 
 SWEPT = (*cfg.ROOMS, "hypers", "seeds", "init_from")  # rooms of the config that points may change
@@ -35,36 +37,72 @@ class Cell:
     member: cfg.Member
     group: Group
 
+    @property
+    def steps(self) -> int:
+        return self.group.config.train.num_steps
+
 
 def expand(config: ConfigDict, points: Grid) -> list[Cell]:
     """Returns the cells of a grid, in its order.
 
-    A config whose hypers are tuples or that has several seeds multiplies every point by its own product.
+    A config whose hypers are tuples or that has several seeds multiplies every point by its own product. Cells
+    that share a spec get room in the program for all of them (ways, multiplicity), which is part of their ids.
     ValueError for unknown fields, for a field that a sweep cannot vary, and for two points that are one run.
     """
     if not points:
         raise ValueError("the sweep has no point: get_sweep() must return at least one, such as grid.Point()")
-    groups: dict[str, Group] = {}
-    cells = [cell for point in points for cell in _cells(config, point, groups)]
+    runs = [run for point in points for run in _runs(config, point)]
+    groups = {key: _group(key, config, [run for run in runs if run.key == key]) for key in {r.key: None for r in runs}}
+    labels = _agreeing([run.labels for run in runs])
+    cells = [_cell(run, own, groups[run.key]) for run, own in zip(runs, labels, strict=True)]
     _check_distinct(cells)
     return cells
 
 
-def _cells(config: ConfigDict, point: Point, groups: dict[str, Group]) -> list[Cell]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Run:
+    """A cell on its way. static: changes that decide the group; key: these as a text."""
+
+    key: str
+    static: dict
+    member: cfg.Member
+    labels: dict[str, float | str]
+
+
+def _runs(config: ConfigDict, point: Point) -> list[_Run]:
+    point = Point({path: _plain(value) for path, value in point.changes.items()}, point.labels)
     fields = _by_room(config, point)
     static = {path: value for path, value in point.changes.items() if path.partition(".")[0] not in MEMBER}
     key = json.dumps(static, sort_keys=True, default=str)
-    if key not in groups:
-        groups[key] = _group(key, cfg.override(config, static))
-    group = groups[key]
-    members = cfg.members_of(group.config, fields["hypers"], fields["seeds"])
+    members = cfg.members_of(config, fields["hypers"], fields["seeds"])
     varied = cfg.varied(members)
-    found = []
-    for member in members:
-        own = {name: float(hy.last(member.hypers[name])) for name in varied}
-        id_ = cfg.cell_id(group.config, member, group.bank_digest, group.origin)
-        found.append(Cell(id_, {**own, **point.labels}, member, group))
-    return found
+    names = {name: _names([m.hypers[name] for m in members]) for name in varied}
+    return [
+        _Run(key, static, m, {**{name: names[name][m.hypers[name]] for name in varied}, **point.labels})
+        for m in members
+    ]
+
+
+def _plain(value):
+    """Numpy's numbers as Python's, which configs take."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _names(entries: list[hy.Entry]) -> dict[hy.Entry, float | str]:
+    """Labels of a hyper's values: a schedule is known by where it ends, unless another ends there too."""
+    ends = {entry: float(hy.last(entry)) for entry in entries}
+    return ends if len(set(ends.values())) == len(ends) else {entry: grid.label_of(entry) for entry in entries}
+
+
+def _agreeing(labels: list[dict[str, float | str]]) -> list[dict[str, float | str]]:
+    """Labels in which a quantity is a number everywhere or, where it has a name anywhere, a text everywhere."""
+    mixed = {name for own in labels for name, value in own.items() if isinstance(value, str)}
+    text = lambda value: value if isinstance(value, str) else f"{value:g}"
+    return [{n: text(v) if n in mixed else v for n, v in own.items()} for own in labels]
+
+
+def _cell(run: _Run, labels: dict, group: Group) -> Cell:
+    return Cell(cfg.cell_id(group.config, run.member, group.bank_digest, group.origin), labels, run.member, group)
 
 
 def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
@@ -81,8 +119,9 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
     return rooms
 
 
-def _group(key: str, config: ConfigDict) -> Group:
-    config = resolved(config)
+def _group(key: str, config: ConfigDict, runs: list[_Run]) -> Group:
+    config = resolved(cfg.override(config, runs[0].static))
+    config = cfg.with_capacity(config, [run.member for run in runs])
     start = read_origin(config)
     return Group(key, config, load_bank(cfg.build_room(config, "bank")).digest, start.text if start else "")
 
@@ -93,7 +132,7 @@ def _check_distinct(cells: list[Cell]) -> None:
         if cell.id in seen:
             raise ValueError(
                 f"two points of the sweep are the same run: {describe_cell(seen[cell.id])} and {describe_cell(cell)}; "
-                "leave one out, or give them different seeds"
+                "leave one out, or give them different seeds (the eval seed alone makes no other run)"
             )
         seen[cell.id] = cell
 

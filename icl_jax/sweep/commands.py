@@ -1,5 +1,6 @@
 """What `icl sweep` and `icl report` do, for terminals: plan, run, status, results, report."""
 
+import contextlib
 import pathlib
 import shlex
 import sys
@@ -11,19 +12,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.report.claims import claims_from_json
 from icl_jax.report.data import SweepData
 from icl_jax.report.page import write_report
 from icl_jax.sweep import ray_engine
 from icl_jax.sweep.estimate import Cost, cost_of
-from icl_jax.sweep.features import make_features, missing_features
+from icl_jax.sweep.features import make_features, missing_features, say_features
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, is_done
 from icl_jax.sweep.results import EMPTY, NoResults, results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import status_table
-from icl_jax.sweep.sweep import Sweep, folder_of, open_sweep
+from icl_jax.sweep.sweep import folder_of, open_sweep
 from icl_jax.sweep.worker import Outcome, work
 from icl_jax.training.display import duration
 
@@ -34,10 +36,7 @@ def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: 
     """Prints what a run would do and cost; writes nothing."""
     enable_compilation_cache()
     if missing := missing_features(sheet, folder_of(sheet, out)):
-        for name in missing:
-            steps = sheet.features[name].train.num_steps
-            console.print(f"{sheet.name}: first learned features {name!r}, a run of {steps:,} steps", highlight=False)
-        console.print("what reads them is planned when they are there", highlight=False)
+        console.print(f"{sheet.name}: {say_features(sheet, folder_of(sheet, out), missing)}", highlight=False)
         return
     sweep = open_sweep(sheet, out)
     sweep.check()
@@ -140,8 +139,12 @@ def share_of(folder: Folder, index: int, count: int) -> Callable[[Job], bool]:
     return lambda job: place.get(job.planned.cells[0], 0) % count == index
 
 
-def watch_status(sweep: Sweep, console: Console) -> None:
+def watch_status(sheet: Sheet, out: str | pathlib.Path, console: Console) -> None:
     """Prints the state of a sweep; on a terminal, keeps it up to date until all is done (Ctrl-C leaves)."""
+    if missing := missing_features(sheet, folder_of(sheet, out)):
+        console.print(f"{sheet.name}: {say_features(sheet, folder_of(sheet, out), missing)}", highlight=False)
+        return
+    sweep = open_sweep(sheet, out)
     view = lambda: status_table(sweep.folder, sweep.jobs(), len(sweep.unplanned()))
     if not sys.stdout.isatty():
         console.print(view())
@@ -171,15 +174,25 @@ def load_data(folder: Folder) -> SweepData:
         found["title"],
         found["doc"],
         found["config"],
-        found["environment"] | {"command": _command(found)},
+        _environment(folder) | {"command": _command(found)},
         table,
         labels,
         claims_from_json(found["claims"]),
         evals["icl"],
         evals["iwl"],
         _status(folder, found, table),
-        {cell["id"]: (cell["labels"], cell["seeds"]) for cell in found["cells"]},
+        {cell["id"]: (cell["labels"], cell["seeds"], cell["steps"]) for cell in found["cells"]},
     )
+
+
+def _environment(folder: Folder) -> dict:
+    """Versions and devices of the populations' runs: the values of all of them where they differ."""
+    found: dict[str, dict] = {}
+    for planned in folder.plan():
+        with contextlib.suppress(ValueError):  # not begun
+            for name, value in rundir.read(folder.run_directory(planned.id))["environment"].items():
+                found.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _command(found: dict) -> str:
@@ -190,14 +203,14 @@ def _command(found: dict) -> str:
 
 def _status(folder: Folder, found: dict, table) -> dict[str, int]:
     """Counts of cells by state."""
-    cells, steps = len(found["cells"]), found["config"]["train"]["num_steps"]
-    last = table.group_by("cell").aggregate([("step", "max")])
+    last = table.group_by("cell").aggregate([("step", "max")]).to_pylist()
+    reached = {row["cell"]: row["step_max"] for row in last}
     diverged = table.filter((pc.field("metric") == "diverged") & (pc.field("value") >= 0))
     failed = [planned for planned in folder.plan() if folder.failure(planned.id)]
     return {
-        "cells": cells,
-        "done": sum(step >= steps for step in last["step_max"].to_pylist()),
+        "cells": len(found["cells"]),
+        "done": sum(reached.get(cell["id"], -1) >= cell["steps"] for cell in found["cells"]),
         "diverged": len(pc.unique(diverged["cell"])),
         "failed": sum(len(planned.cells) for planned in failed),
-        "steps": steps,
+        "steps": max(cell["steps"] for cell in found["cells"]),
     }

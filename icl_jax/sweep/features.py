@@ -10,23 +10,38 @@ import pathlib
 from collections.abc import Callable
 
 from icl_jax import api, transfer
+from icl_jax.experiment import prepare_experiment
+from icl_jax.initial import read_origin
 from icl_jax.names import suggest
 from icl_jax.paths import absolute
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.grid import Grid, Point
+from icl_jax.sweep.job import reached
 from icl_jax.sweep.sheet import Sheet
 
 PREFIX = "features:"
 
 
-def features_file(folder: Folder, name: str) -> pathlib.Path:
-    """Returns where the features of a name lie."""
-    return folder.directory / "features" / f"{name}.npz"
+def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
+    """Returns where the features of a name lie. Features of another run, or of another length, are another file."""
+    config = sheet.features[name]
+    start = read_origin(config)
+    run = prepare_experiment(config, origin=start.text if start else "").identity
+    return folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz"
 
 
 def missing_features(sheet: Sheet, folder: Folder) -> list[str]:
     """Returns the names of features that are not made yet."""
-    return [name for name in sheet.features if not features_file(folder, name).is_file()]
+    return [name for name in sheet.features if not features_file(sheet, folder, name).is_file()]
+
+
+def say_features(sheet: Sheet, folder: Folder, names: list[str]) -> str:
+    """Returns a line that says how far the encoders of features are."""
+    runs = [(name, features_file(sheet, folder, name).with_suffix("")) for name in names]
+    texts = [
+        f"{name!r} at step {max(reached(run), 0):,} of {sheet.features[name].train.num_steps:,}" for name, run in runs
+    ]
+    return f"learned features come first: {', '.join(texts)}; what reads them is planned when they are there"
 
 
 def make_features(sheet: Sheet, folder: Folder, say: Callable[[str], None], progress: bool = True) -> bool:
@@ -35,15 +50,16 @@ def make_features(sheet: Sheet, folder: Folder, say: Callable[[str], None], prog
     Of several workers one makes a feature file; the others wait for it.
     """
     for name in missing_features(sheet, folder):
-        with folder.claim(f"features-{name}", wait=True):
-            if features_file(folder, name).is_file():
+        file = features_file(sheet, folder, name)
+        with folder.claim(f"features-{file.stem}", wait=True):
+            if file.is_file():
                 continue
-            config, directory = sheet.features[name], folder.directory / "features" / name
+            config = sheet.features[name]
             say(f"learned features {name!r}: training their encoder")
-            run = api.train(config, directory, progress=progress)
+            run = api.train(config, file.with_suffix(""), progress=progress)
             if run.step < config.train.num_steps:
                 return False
-            transfer.embed(run, features_file(folder, name))
+            transfer.embed(run, file)
     return True
 
 
@@ -58,4 +74,4 @@ def _file(sheet: Sheet, folder: Folder, value):
     name = value.removeprefix(PREFIX)
     if name not in sheet.features:
         raise ValueError(f"{sheet.source}: get_features() has no {name!r}{suggest(name, list(sheet.features))}")
-    return str(absolute(features_file(folder, name)))
+    return str(absolute(features_file(sheet, folder, name)))

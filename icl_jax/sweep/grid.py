@@ -30,13 +30,13 @@ Grid = list[Point]
 def over(path: str, values: Iterable, label: str | None = None) -> Grid:
     """Returns a point per value of one field. label: its name (default: the field's last part)."""
     label = label or path.rpartition(".")[2]
-    return [Point({path: value}, {label: _label(value)}) for value in values]
+    return [Point({path: value}, {label: label_of(value)}) for value in values]
 
 
 def named(label: str, settings: Mapping[float | str, Mapping[str, Any]]) -> Grid:
     """Returns a point per named setting, each a dict of field changes: for a quantity that takes several
     fields, such as {"single": {"bank.exemplars": "single"}, "all": {}}."""
-    return [Point(dict(changes), {label: _label(name)}) for name, changes in settings.items()]
+    return [Point(dict(changes), {label: label_of(name)}) for name, changes in settings.items()]
 
 
 def seeds(count: int, first: int = 0, streams: Iterable[str] = ("init", "data", "eval")) -> Grid:
@@ -116,7 +116,8 @@ def _ordered(low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
-def _label(value) -> float | str:
+def label_of(value) -> float | str:
+    """Returns the label of a value: numbers as float, everything else as text."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return float(value) if number else str(value)
 

@@ -1,23 +1,25 @@
 """One population of a sweep, from its config to its entry in the ledger."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import warnings
 
 import jax
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from icl_jax import api, rundir
-from icl_jax.experiment import suite_names
+from icl_jax.experiment import suite_digests
 from icl_jax.files import remove_tree, replacing
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.plan import Planned, planned_from_json, population_config
+from icl_jax.sweep.plan import Planned, planned_from_json
+from icl_jax.sweep.rescore import add_suites
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.training.store import last_rows, read_metrics
 
 _KEY = b"icl_jax"  # of the ledger's facts in a parquet file's metadata
 
@@ -36,6 +38,11 @@ class Job:
     @property
     def steps(self) -> int:
         return self.config.train.num_steps
+
+    @functools.cached_property
+    def suites(self) -> dict[str, str]:
+        """Digests of what its suites mean, by name."""
+        return suite_digests(self.config)
 
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
@@ -61,14 +68,14 @@ def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
 def config_for(cell: Cell, planned: Planned) -> ConfigDict:
     """Returns the config of a population, of which the cell is one: in the planned layout where this machine
     has the devices for it, else as fits here."""
-    config = population_config(cell.group, planned.capacity)
+    config = cell.group.config.copy_and_resolve_references()
     if jax.device_count() >= planned.devices:
         config.runtime.devices, config.runtime.batch_shards = planned.devices, planned.batch_shards
     return config
 
 
 def done_facts(folder: Folder, id_: str) -> dict | None:
-    """Returns {"steps", "suites"} of a population's entry in the ledger, None when it has none.
+    """Returns {"steps", "suites": name -> digest} of a population's entry in the ledger, None when it has none.
 
     ValueError when the file is damaged.
     """
@@ -83,7 +90,7 @@ def done_facts(folder: Folder, id_: str) -> dict | None:
 
 
 def is_done(folder: Folder, job: Job) -> bool:
-    """Returns whether the ledger has all the steps and suites that the job asks for.
+    """Returns whether the ledger has all the steps and suites, as they are defined now, that the job asks for.
 
     A damaged entry counts as none, with a warning: it is made again from the run's checkpoints.
     """
@@ -92,7 +99,7 @@ def is_done(folder: Folder, job: Job) -> bool:
     except ValueError as error:
         warnings.warn(str(error), stacklevel=2)
         return False
-    return bool(facts) and facts["steps"] >= job.steps and set(facts["suites"]) >= set(suite_names(job.config))
+    return bool(facts) and facts["steps"] >= job.steps and facts["suites"].items() >= job.suites.items()
 
 
 def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
@@ -103,9 +110,8 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
         _train(job, directory, progress)
         if reached(directory) < job.steps:
             return False
-    run = api.load_run(directory)
-    table = _with_missing_suites(run, job)
-    _enter(folder, job, table)
+    add_suites(api.load_run(directory), job.config)
+    _enter(folder, job)
     return True
 
 
@@ -127,20 +133,10 @@ def reached(directory: pathlib.Path) -> int:
     return max(Checkpoints(directory / "checkpoints").steps(), default=-1)
 
 
-def _with_missing_suites(run: api.Run, job: Job) -> pa.Table:
-    """The run's table; suites asked for later are scored on the checkpoints that were kept."""
-    at_end = run.table.filter(pc.field("step") == pc.max(run.table["step"]))
-    missing = set(suite_names(job.config)) - set(at_end["suite"].to_pylist())
-    if not missing:
-        return run.table
-    run = dataclasses.replace(run, config=job.config)
-    kept = Checkpoints(run.directory / "checkpoints").steps()
-    scored = [api.evaluate(run, sorted(missing), step=step) for step in kept]
-    return pa.concat_tables([run.table, *scored], promote_options="default")
-
-
-def _enter(folder: Folder, job: Job, table: pa.Table) -> None:
-    facts = {"steps": reached(folder.run_directory(job.id)), "suites": sorted(set(table["suite"].to_pylist()))}
+def _enter(folder: Folder, job: Job) -> None:
+    directory = folder.run_directory(job.id)
+    table = last_rows(read_metrics(directory / "metrics"))  # twice there, where two workers had it without a lock
+    facts = {"steps": reached(directory), "suites": job.suites}
     table = with_cells(table, job.planned).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
     with replacing(folder.done_file(job.id)) as temporary:
         pq.write_table(table, temporary)

@@ -3,6 +3,11 @@
 import pathlib
 
 _WORDS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+COUNTERS = (
+    "/sys/fs/cgroup/memory.events",  # this container's, cgroup v2
+    "/sys/fs/cgroup/memory/memory.oom_control",  # this container's, cgroup v1
+    "/proc/vmstat",  # the whole machine's
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -11,9 +16,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def kernel_kills() -> int:
-    """Returns how often the kernel has killed a process of this container for its memory (0 where unknown)."""
-    path = pathlib.Path("/sys/fs/cgroup/memory.events")
-    if not path.is_file():
-        return 0
-    counts = dict(line.split() for line in path.read_text().splitlines())
-    return int(counts.get("oom_kill", 0))
+    """Returns how often the kernel has killed a process for its memory, in this container where it counts
+    that, else on this machine; 0 where it counts nothing."""
+    for counter in COUNTERS:
+        path = pathlib.Path(counter)
+        counts = dict(line.split()[:2] for line in path.read_text().splitlines()) if path.is_file() else {}
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0

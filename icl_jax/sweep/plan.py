@@ -1,7 +1,7 @@
 """The plan of a sweep: which cells train together. Written once, kept, added to; never changed.
 
-A population's numbers hang on its members, its layout and the room its program makes for them, so these
-are frozen. What may grow later (steps, evals, checkpoints) comes from the config at hand.
+A population's numbers hang on its members and its layout, so these are frozen. What may grow later (steps,
+evals, checkpoints) comes from the config at hand.
 """
 
 import dataclasses
@@ -17,13 +17,12 @@ from icl_jax.sweep.memory import budget, fitting_width
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """One population of the plan. cells: ids, one per member; capacity: fields of `task` that make room in the
-    program; devices, batch_shards: the layout; bytes: needed on one device, by the compiler."""
+    """One population of the plan. cells: ids, one per member; devices, batch_shards: the layout; bytes: needed on
+    one device, by the compiler."""
 
     id: str
     cells: tuple[str, ...]
     members: tuple[cfg.Member, ...]
-    capacity: dict[str, int | bool]
     devices: int
     batch_shards: int
     bytes: int
@@ -53,42 +52,31 @@ def make_plan(cells: list[Cell], most: int = 0, note: Callable[[str], None] = la
     most: members of a population at most (0: as many as fit). note: is told what is being worked out.
     ValueError when a cell cannot run, before anything is written.
     """
-    experiments = [(mine, _experiment(group, mine)) for group, mine in group_cells(cells)]  # all checked first
-    return [planned for mine, experiment in experiments for planned in _plan_group(mine, experiment, most, note)]
+    groups = group_cells(cells)
+    for group, mine in groups:
+        _experiment(group, mine)  # all are checked before one is compiled
+    return [planned for group, mine in groups for planned in _plan_group(group, mine, most, note)]
 
 
 def _experiment(group: Group, cells: list[Cell]) -> Experiment:
-    members = [cell.member for cell in cells]
-    return prepare_experiment(population_config(group, capacity_of(group, cells)), origin=group.origin, members=members)
+    return prepare_experiment(group.config, origin=group.origin, members=[cell.member for cell in cells])
 
 
-def capacity_of(group: Group, cells: list[Cell]) -> dict[str, int | bool]:
-    """Returns the room that a program needs for the cells: see `config.capacity`."""
-    rooms = [cfg.build_room(group.config, room) for room in ("task", "bank")]
-    return cfg.capacity(*rooms, [cell.member for cell in cells])
-
-
-def population_config(group: Group, capacity: dict[str, int | bool]):
-    """Returns the config of a population of the group."""
-    config = group.config.copy_and_resolve_references()
-    config.task.update(capacity)
-    return config
-
-
-def _plan_group(cells: list[Cell], experiment: Experiment, most: int, note) -> list[Planned]:
+def _plan_group(group: Group, cells: list[Cell], most: int, note) -> list[Planned]:
+    """most: as in `make_plan`; the widest population allowed is the one whose memory is looked up, in its layout."""
+    widest = max(_even(len(cells), most or len(cells)))
+    experiment = _experiment(group, cells[:widest])
     layout = experiment.program.layout
-    note(f"memory of {len(cells)} members of {experiment.program.spec.model.core}")
+    note(f"memory of {widest} members of {experiment.program.spec.model.core}")
     width, needed = fitting_width(experiment, budget(layout.num_devices))
-    count = min(width * layout.num_groups, most or len(cells))
-    room = {name: getattr(experiment.program.spec.task, name) for name in cfg.CAPACITY}
-    sizes = _even(len(cells), count)
-    return [_planned(part, room, layout, needed) for part in _parts(cells, sizes)]
+    sizes = _even(len(cells), min(width * layout.num_groups, widest))
+    return [_planned(part, layout, needed) for part in _parts(cells, sizes)]
 
 
-def _planned(cells: list[Cell], room: dict, layout, needed: int) -> Planned:
+def _planned(cells: list[Cell], layout, needed: int) -> Planned:
     ids = tuple(cell.id for cell in cells)
     members = tuple(cell.member for cell in cells)
-    return Planned(cfg.identity(ids), ids, members, room, layout.num_devices, layout.batch_shards, needed)
+    return Planned(cfg.identity(ids), ids, members, layout.num_devices, layout.batch_shards, needed)
 
 
 def _even(total: int, most: int) -> list[int]:

@@ -57,22 +57,16 @@ def _population(folder: Folder, planned: Planned) -> pa.Table | None:
 
 
 def _labelled(table: pa.Table, cells: list[dict]) -> pa.Table:
-    """The rows of the sweep's own cells, with their labels and their place in the grid."""
+    """The rows of the sweep's own cells up to the steps asked for, with their labels and place in the grid."""
     names = list(dict.fromkeys(name for cell in cells for name in cell["labels"]))
     columns = {name: [cell["labels"].get(name) for cell in cells] for name in names}
     place = pc.index_in(table["cell"], pa.array([cell["id"] for cell in cells]))
-    known = pc.is_valid(place)
-    table, place = table.filter(known), place.filter(known)
+    steps = pa.array([cell["steps"] for cell in cells]).take(place)
+    asked = pc.fill_null(pc.less_equal(table["step"], steps), False)  # a run may have gone on beyond
+    table, place = table.filter(asked), place.filter(asked)
     for index, name in enumerate(names):
-        table = table.add_column(1 + index, f"{LABEL}{name}", _label_array(columns[name]).take(place))
+        table = table.add_column(1 + index, f"{LABEL}{name}", pa.array(columns[name]).take(place))
     return table.append_column("_order", place)
-
-
-def _label_array(values: list) -> pa.Array:
-    """Numbers stay numbers; with a name among them all become names."""
-    if all(value is None or isinstance(value, int | float) for value in values):
-        return pa.array(values, pa.float64())
-    return pa.array([value if value is None or isinstance(value, str) else f"{value:g}" for value in values])
 
 
 def _coordinates(table: pa.Table) -> list[str]:

@@ -8,9 +8,11 @@ import pathlib
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
+from icl_jax.names import suggest
 from icl_jax.sweep.grid import Grid, Point
 
 HOOKS = ("get_sweep", "get_claims", "get_features")
+FEATURES = "features."  # changes of the config of learned features are named features.NAME.FIELD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +44,46 @@ class Sheet:
 def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet:
     """Returns the sweep of a config file, FILE or FILE:SCALE.
 
-    changes: dotted field -> value, over the file's config. ValueError for what the file gets wrong.
+    changes: dotted field -> value, over the file's config; features.NAME.FIELD: over that of learned features.
+    ValueError for what the file gets wrong, and for a change of a field that the grid sets.
     """
     module, scale = cfg.load_module(source)
     config = cfg.call_hook(module, "get_config", scale)
     found = {
         name: cfg.call_hook(module, name, _scale_of(module, name, scale)) for name in HOOKS if hasattr(module, name)
     }
+    changes = changes or {}
+    points, features = found.get("get_sweep", [Point()]), found.get("get_features", {})
+    own = {path: value for path, value in changes.items() if not path.startswith(FEATURES)}
+    _check_not_swept(own, points)
     return Sheet(
         str(source),
         inspect.getdoc(module) or "",
-        cfg.override(config, changes or {}),
-        found.get("get_sweep", [Point()]),
+        cfg.override(config, own),
+        points,
         found.get("get_claims", []),
-        found.get("get_features", {}),
-        changes or {},
+        _changed_features(features, changes),
+        changes,
     )
+
+
+def _check_not_swept(changes: dict, points: Grid) -> None:
+    """A change of a field that each point of the grid sets anew would do nothing."""
+    for path in changes:
+        if any(path in point.changes for point in points):
+            raise ValueError(f"--set {path}: the grid of the sweep sets this field; change get_sweep() in the file")
+
+
+def _changed_features(features: dict[str, ConfigDict], changes: dict) -> dict[str, ConfigDict]:
+    """The configs of learned features with the changes of features.NAME.FIELD."""
+    by_name: dict[str, dict] = {name: {} for name in features}
+    for path, value in changes.items():
+        if path.startswith(FEATURES):
+            name, _, field = path.removeprefix(FEATURES).partition(".")
+            if name not in by_name:
+                raise ValueError(f"--set {path}: the sweep has no learned features {name!r}{suggest(name, by_name)}")
+            by_name[name][field] = value
+    return {name: cfg.override(config, by_name[name]) for name, config in features.items()}
 
 
 def _scale_of(module, name: str, scale: str | None) -> str | None:

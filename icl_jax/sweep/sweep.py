@@ -1,18 +1,15 @@
 """A sweep: what a config file asks for, in a directory."""
 
 import dataclasses
-import importlib.metadata
 import pathlib
-import platform
 from collections.abc import Callable
 
-import jax
-
 from icl_jax import rundir
+from icl_jax.evals.metrics import OF_SUITE
 from icl_jax.experiment import suite_names
 from icl_jax.paths import as_run_path
 from icl_jax.report import claims
-from icl_jax.sweep.cells import Cell, expand
+from icl_jax.sweep.cells import Cell, describe_cell, expand
 from icl_jax.sweep.features import missing_features, with_feature_files
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, make_jobs
@@ -51,10 +48,25 @@ class Sweep:
         self.folder.describe(self.description())
 
     def check(self) -> None:
-        """Raises ValueError for claims about labels, suites or seeds that the sweep does not have."""
-        config = self.sheet.config
-        planned = {cell.id: (cell.labels, cell.member.seeds) for cell in self.cells}
-        claims.check_claims(self.sheet.claims, planned, suite_names(config), config.evals.icl, config.evals.iwl)
+        """Raises ValueError for claims about what the sweep does not have, and for eval seeds other than those of
+        cells that are planned already."""
+        evals = self.sheet.config.evals
+        planned = {cell.id: (cell.labels, cell.member.seeds, cell.steps) for cell in self.cells}
+        names = suite_names(self.sheet.config)
+        headlines = {"icl": evals.icl, "iwl": evals.iwl}
+        claims.check_claims(self.sheet.claims, planned, names, OF_SUITE, evals.every, **headlines)
+        self._check_eval_seeds()
+
+    def _check_eval_seeds(self) -> None:
+        """An id does not hold the eval seed; a population that is there goes on with its own."""
+        there = {id_: m for p in self.folder.plan() for id_, m in zip(p.cells, p.members, strict=True)}
+        for cell in self.cells:
+            asked, found = cell.member.seeds["eval"], there.get(cell.id, cell.member).seeds["eval"]
+            if asked != found:
+                raise ValueError(
+                    f"{self.folder.directory} has {describe_cell(cell)} with seeds.eval {found}, not {asked}: use that "
+                    "one, or another directory with --out"
+                )
 
     def jobs(self) -> list[Job]:
         """Returns the planned populations of these cells."""
@@ -69,9 +81,8 @@ class Sweep:
             "source": self.sheet.source,
             "changes": self.sheet.changes,
             "config": rundir.config_to_json(self.cells[0].group.config),
-            "cells": [{"id": c.id, "labels": c.labels, "seeds": c.member.seeds} for c in self.cells],
+            "cells": [{"id": c.id, "labels": c.labels, "seeds": c.member.seeds, "steps": c.steps} for c in self.cells],
             "claims": claims.claims_to_json(self.sheet.claims),
-            "environment": environment(),
         }
 
 
@@ -91,10 +102,3 @@ def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
             f"{sheet.name}: learned features {', '.join(missing)} are not made yet; `icl sweep run` makes them"
         )
     return Sweep(sheet, folder, expand(sheet.config, with_feature_files(sheet, folder, sheet.points)))
-
-
-def environment() -> dict:
-    """Returns versions and devices, by name."""
-    versions = {name: importlib.metadata.version(name) for name in rundir.PACKAGES}
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    return {"python": platform.python_version(), **versions, "devices": devices}

@@ -11,6 +11,7 @@ from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, is_done, reached, run_job
 from icl_jax.sweep.oom import is_out_of_memory, kernel_kills
 from icl_jax.sweep.plan import halves
+from icl_jax.training.signals import GracefulStop
 
 POLL_S = 2.0  # between looks at populations that others hold
 DONE, SPLIT, FAILED, STOPPED = "done", "split", "failed", "stopped"  # how an attempt ends
@@ -36,23 +37,28 @@ def work(
     by its halves); mine: which of them this worker takes (array jobs).
     """
     tried: set[str] = set()
-    while True:
-        waiting = [job for job in jobs() if mine(job) and job.id not in tried and not is_done(folder, job)]
-        if not waiting:
-            return _outcome(folder, [job for job in jobs() if mine(job)])
-        taken = None
-        for job in waiting:
-            with folder.claim(job.id) as claimed:
-                taken = _current(job, jobs()) if claimed and not is_done(folder, job) else None
-                if taken is None:
-                    continue
-                tried.add(job.id)
+    with GracefulStop() as stop:
+        while waiting := [job for job in jobs() if mine(job) and job.id not in tried and not is_done(folder, job)]:
+            if stop.requested:
+                break
+            taken = _take_one(folder, waiting, jobs, say, progress)
+            if taken:
+                tried.add(taken)
+            else:
+                time.sleep(POLL_S)
+        outcome = _outcome(folder, [job for job in jobs() if mine(job)])
+        return Outcome(stopped=True) if stop.requested and outcome.failed else outcome
+
+
+def _take_one(folder: Folder, waiting: list[Job], jobs: Callable[[], list[Job]], say: Say, progress: bool) -> str:
+    """Runs the first population that nobody else has, and returns its id; "" when others have all of them."""
+    for job in waiting:
+        with folder.claim(job.id) as claimed:
+            if claimed and not is_done(folder, job) and _current(job, jobs()):
                 say(_headline(folder, job, jobs()))
-                if attempt(folder, job, say, progress) == STOPPED:
-                    return Outcome(stopped=True)
-                break  # much may have changed meanwhile: look again
-        if taken is None:
-            time.sleep(POLL_S)
+                attempt(folder, job, say, progress)
+                return job.id  # much may have changed meanwhile: look again
+    return ""
 
 
 def _current(job: Job, jobs: list[Job]) -> Job | None:
@@ -67,6 +73,7 @@ def attempt(folder: Folder, job: Job, say: Say, progress: bool) -> str:
     reason, which is recorded; "stopped": by a signal.
     """
     if _killed_for_memory(folder, job):
+        folder.forget_attempt(job.id)  # a single member cannot be split: its next attempt is a fresh one
         return split(folder, job, "the kernel killed it for its memory", say)
     folder.note_attempt(job.id, kernel_kills=kernel_kills(), step=max(_step(folder, job), 0))
     try:

@@ -8,7 +8,7 @@ class GracefulStop:
     """Context in which SIGTERM and Ctrl-C only set `requested`; a second Ctrl-C interrupts at once.
 
     Python delivers signals to the main thread alone; elsewhere the context does nothing. The handlers
-    found at entry are put back at exit.
+    found at entry are put back at exit. Of contexts in one another all notice.
     """
 
     def __init__(self):
@@ -20,7 +20,13 @@ class GracefulStop:
             self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
             for number in self._before:
                 signal.signal(number, self._request)
+            self.requested = any(outer.requested for outer in self._outer())
         return self
+
+    def _outer(self) -> list["GracefulStop"]:
+        """The context around this one, if any."""
+        owners = [getattr(handler, "__self__", None) for handler in self._before.values()]
+        return [owner for owner in owners if isinstance(owner, GracefulStop)]
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
@@ -32,3 +38,5 @@ class GracefulStop:
         if number == signal.SIGINT and self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        for outer in self._outer():
+            outer.requested = True

@@ -14,7 +14,7 @@ import math
 import pathlib
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import duckdb
 import jax
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from icl_jax.files import local, replacing
-from icl_jax.paths import as_path, filesystem, in_bucket
+from icl_jax.paths import as_path, children, filesystem, in_bucket
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
 _TYPES = {
@@ -94,7 +94,11 @@ class MetricsWriter:
     def append(self, rows: Rows) -> None:
         """Keeps rows (list of dicts, or dict of columns) until the next flush."""
         if len(rows):
-            self._waiting.append(to_table(rows))
+            self.append_table(to_table(rows))
+
+    def append_table(self, table: pa.Table) -> None:
+        """Keeps a tidy table until the next flush."""
+        self._waiting.append(table)
 
     def flush(self, step: int) -> None:
         """Writes the rows kept, none later than `step`, as one part; nothing if there are none."""
@@ -127,6 +131,23 @@ class MetricsWriter:
                 # In place first, then the name: killed between the two, no row is lost or there twice.
                 _write(pq.read_table(path).filter(pc.field("step") <= step), path)
                 path.rename(path.with_name(_part_name(first, step)))
+
+    def drop_suites(self, names: Collection[str]) -> None:
+        """Drops all rows of these suites."""
+        if not names or jax.process_index() != 0:
+            return
+        for path in children(self.directory):
+            if _PART.fullmatch(path.name):
+                self._rewrite(path, ~pc.field("suite").isin(list(names)))
+
+    def _rewrite(self, path: pathlib.Path, keep: pc.Expression) -> None:
+        with local(path) as file:
+            table = pq.read_table(file)
+        kept = table.filter(keep)
+        if not kept.num_rows:
+            path.unlink()
+        elif kept.num_rows < table.num_rows:
+            _write(kept, path)
 
 
 def _part_name(first: int, last: int) -> str:
@@ -178,14 +199,15 @@ def _read_bucket(where: pathlib.Path) -> pa.Table:
 
 def _newest(parts: list[pa.Table]) -> pa.Table:
     written = lambda part: int(part.schema.metadata[_WRITTEN])
-    return _last_rows(concat_tables(sorted(parts, key=written)))
+    return last_rows(concat_tables(sorted(parts, key=written)))
 
 
-def _last_rows(table: pa.Table) -> pa.Table:
+def last_rows(table: pa.Table) -> pa.Table:
     """Returns, of rows that measure the same thing, the last."""
     keys = [name for name in table.column_names if name != "value"]
     numbered = table.append_column("_row", pa.array(range(table.num_rows)))
-    return table.take(numbered.group_by(keys).aggregate([("_row", "max")])["_row_max"])
+    last = numbered.group_by(keys).aggregate([("_row", "max")])["_row_max"]
+    return table.take(last.combine_chunks().sort())
 
 
 def select(table: pa.Table, *, metric: str | None = None, suite: str | None = None, **where) -> dict:
