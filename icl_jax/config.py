@@ -100,8 +100,14 @@ def load_module(path: str | pathlib.Path) -> tuple[types.ModuleType, str | None]
 
 
 def call_hook(module: types.ModuleType, name: str, scale: str | None):
-    """Returns what a function of a config file gives for a scale (None: its default)."""
+    """Returns what a function of a config file gives for a scale (None: its default).
+
+    ValueError for a scale that is not among the file's SCALES, where it states them.
+    """
     function = getattr(module, name)
+    scales = getattr(module, "SCALES", ())
+    if scale is not None and scales and scale not in scales:
+        raise ValueError(f"{module.__file__} has no scale {scale!r}: choose {' or '.join(map(repr, scales))}")
     if scale is not None and not inspect.signature(function).parameters:
         raise ValueError(f"{module.__file__} has no scales, {scale!r} was asked for: leave out ':{scale}'")
     try:

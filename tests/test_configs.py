@@ -43,10 +43,10 @@ def test_every_shipped_sweep_plans(source, omniglot_dir, monkeypatch, tmp_path):
 
 def stand_in_features(sheet, folder):
     """Files like those that the sweep makes first, of as many classes, two numbers a drawing."""
-    for name in missing_features(sheet, folder):
+    for index, name in enumerate(missing_features(sheet, folder)):
         run = prepare_experiment(sheet.features[name])
         classes, groups = run.bank.num_classes, np.asarray(run.bank.groups)
-        numbers = np.zeros((classes, run.bank.num_exemplars, 2), np.float16)
+        numbers = np.full((classes, run.bank.num_exemplars, 2), index, np.float16)
         holdout = run.config.task.num_holdout
         save_embeddings(features_file(sheet, folder, name), numbers, run.orders[0], holdout, "stand-in", groups)
 

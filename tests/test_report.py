@@ -409,6 +409,7 @@ def test_final_scores_stand_at_their_values():
 
 def test_numbers_that_span_much_are_on_a_logarithmic_axis():
     assert Places([100.0, 1600.0, 12800.0]).log and Places([1e-5, 1.0]).log
+    assert Places([100.0, 200.0, 400.0, 800.0, 1500.0]).log and not Places([2.0, 4.0, 8.0, 10.0, 12.0, 16.0]).log
     assert not Places([0.0, 100.0]).log and not Places([1.0, 20.0]).log and not Places([-1.0, 100.0]).log
     assert Places(["b", "a"])["a"] == 1.0 and not Places([4.0, None]).numeric
 

@@ -219,6 +219,7 @@ def test_added_cells_train_alone_and_the_others_stay(sheet, copy):
     more = tiny_sheet(grid.product(DEPTH, P_BURSTY, grid.seeds(3)))
     kept = Folder(copy / "tiny_sweep").plan()
     assert run(more, copy).done == 4
+    assert open_sweep(more, copy).unused() == 0 and open_sweep(sheet, copy).unused() == 4
     assert Folder(copy / "tiny_sweep").plan()[:2] == kept
     table = table_of(more, copy)
     assert len(set(table["cell"].to_pylist())) == 12

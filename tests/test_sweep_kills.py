@@ -1,9 +1,11 @@
 """Sweeps under attack: kills, several workers, a full disk. Whatever happens, the results are the same bits."""
 
+import contextlib
 import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,26 +85,62 @@ def same_bits(a, b) -> bool:
 
 
 def test_killed_at_random_moments(place, undisturbed):
-    """20 kills of whichever worker runs, in the midst of compiling, training, saving: as if nothing had been."""
-    moments, kills = random.Random(0), 0
+    """20 kills of whichever worker runs, in the midst of starting, training, saving: as if nothing had been.
+
+    Every fourth comes at any moment, every fourth once the worker has a population, the others once it has saved.
+    Where the machine is so fast that the sweep is done before, its newest population is taken back to its start.
+    """
+    moments, kills, held, half_done = random.Random(0), 0, 0, 0
+    folder = place / "killed" / "attacked"
     while kills < KILLS:
         process = start(place, "killed")
+        if kills % 4:
+            wait_for_new(process, folder, "locks/*.attempt.json" if kills % 4 == 1 else "populations/*/checkpoints/*0")
         try:
-            process.wait(moments.uniform(2.0, 7.0))
+            process.wait(moments.uniform(0.0, 4.0 if kills % 4 == 0 else 1.0))
         except subprocess.TimeoutExpired:
             process.kill()
             kills += 1
+            held += bool(list(folder.glob("locks/*.attempt.json")))
+            half_done += bool({p.parent.parent.name for p in finished_checkpoints(place, "killed")} - done(folder))
         finish(process)
         if process.returncode == 0:
-            break
-    assert kills == KILLS, f"the sweep was done after {kills} kills: give it more steps"
+            forget_newest(folder)
+    assert held >= KILLS // 2, f"only {held} of {kills} kills hit a worker that had a population"
+    assert half_done >= KILLS // 4, f"only {half_done} of {kills} kills came with a population half done"
     last = start(place, "killed")
     assert "4 populations done, 0 failed" in finish(last) and last.returncode == 0
     assert same_bits(results(place, "killed"), undisturbed)
 
 
+def wait_for_new(process, folder, pattern):
+    """Until a file of the pattern is written, or the worker has ended."""
+    found = lambda: {path: written(path) for path in folder.glob(pattern)}
+    before = found()
+    while process.poll() is None and found().items() <= before.items():
+        time.sleep(0.02)
+
+
+def written(path):
+    """When, in ns; 0 where it has gone meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0
+
+
+def done(folder):
+    return {path.stem for path in folder.glob("done/*.parquet")}
+
+
+def forget_newest(folder):
+    """Takes a finished population out of the ledger, with its run."""
+    entry = max((folder / "done").iterdir(), key=lambda path: path.stat().st_mtime)
+    shutil.rmtree(folder / "populations" / entry.stem)
+    entry.unlink()
+
+
 def test_two_workers_share_a_directory(place, undisturbed):
-    """Each population is run by one of them; a worker that is killed is relieved by the other."""
+    """Each population is run by exactly one of them."""
     workers = [start(place, "shared") for _ in range(2)]
     outputs = [finish(worker) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]

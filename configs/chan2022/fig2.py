@@ -22,11 +22,12 @@ is the published run: 1,613 classes, ResNet and 12 layers, 500,000 steps, for ac
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 P_BURSTY = (0.0, 0.5, 0.9, 1.0)
 
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, "all_exemplars.py" if paper else "laptop.py")
     config.name = "chan2022_fig2_paper" if paper else "chan2022_fig2"
     # Other sequences of the ICL suite's kind: the peak of ICL is found on these and read off on those.
@@ -36,7 +37,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _is_paper(scale)
     return grid.product(grid.over("hypers.p_bursty", P_BURSTY), grid.seeds(5))
 
 
@@ -60,10 +60,4 @@ def get_claims(scale="laptop"):
         claims.within("At p_bursty 1 ICL peaks above .8", peak, always, low=0.8),
         claims.within("At p_bursty 1 ICL lasts", icl, always, low=0.8),  # [R] .956 at the end; ceiling here .95 [X]
     ]
-    return ordinal + (paper if _is_paper(scale) else laptop)
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"
+    return ordinal + (paper if scale == "paper" else laptop)

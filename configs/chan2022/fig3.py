@@ -22,6 +22,7 @@ not run yet.
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 LAPTOP = (100, 200, 400, 800, 1500)
 PAPER = {
     100: {"hypers.num_classes": 100},
@@ -36,20 +37,20 @@ PAPER = {
 
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, "all_exemplars.py" if paper else "laptop.py")
     config.name = "chan2022_fig3_paper" if paper else "chan2022_fig3"
     return config
 
 
 def get_sweep(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     classes = grid.named("num_classes", PAPER) if paper else grid.over("hypers.num_classes", LAPTOP)
     return grid.product(classes, grid.seeds(5))
 
 
 def get_claims(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     few, many = ({"num_classes": n} for n in ((100, 12_800) if paper else (100, 1500)))
     # With 10 held-out classes and ways drawn with replacement the ceiling is .95, with 80 it is .994 [X].
     icl = claims.final("icl", metric="share" if paper else "accuracy")
@@ -66,9 +67,3 @@ def get_claims(scale="laptop"):
         claims.larger("More ICL with 12,800 classes than with 1,600", icl, at=many, than=middle),
     ]
     return ordinal + (published if paper else [])
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"

@@ -22,11 +22,12 @@ is the published run: 1,613 classes, 500,000 steps, for accelerators; not run ye
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 MULTIPLICITY = (1, 2, 5, 10)
 
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, "all_exemplars.py" if paper else "laptop.py")
     config.name = "chan2022_fig4_paper" if paper else "chan2022_fig4"
     if paper:
@@ -39,7 +40,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _is_paper(scale)
     return grid.product(grid.over("hypers.multiplicity", MULTIPLICITY), grid.seeds(5))
 
 
@@ -50,16 +50,10 @@ def get_claims(scale="laptop"):
         claims.trend("ICL rises with multiplicity", icl, over="multiplicity"),
         claims.trend("IWL falls with multiplicity", iwl, over="multiplicity", rising=False),
     ]
-    if _is_paper(scale):
+    if scale == "paper":
         return [*ordinal, claims.larger("Ten labels a class make more ICL than one", icl, at=ten, than=one)]
     return [
         *ordinal,
         claims.larger("Ten labels a class make in-context learning", icl, at=ten, than=one, by=0.1),
         claims.larger("One label a class is learned in the weights", iwl, at=one, than=ten, by=0.2),
     ]
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"

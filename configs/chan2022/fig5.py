@@ -24,6 +24,7 @@ is the published run: 1,613 classes, 500,000 steps, for accelerators; not run ye
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 SINGLE = {"bank.exemplars": "single"}
 VARIATION = {
     "single": SINGLE,
@@ -34,21 +35,20 @@ VARIATION = {
 
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, "base.py" if paper else "laptop.py")
     config.name = "chan2022_fig5_paper" if paper else "chan2022_fig5"
     return config
 
 
 def get_sweep(scale="laptop"):
-    _is_paper(scale)
     return grid.product(grid.named("variation", VARIATION), grid.seeds(5))  # the paper ran 3 seeds [T]
 
 
 def get_claims(scale="laptop"):
     icl, iwl = claims.final("icl"), claims.final("iwl")
     single, weak, strong, drawings = ({"variation": name} for name in VARIATION)
-    if _is_paper(scale):
+    if scale == "paper":
         return [  # [T] more variation: ICL up, IWL down
             claims.larger("All drawings make more ICL than one", icl, at=drawings, than=single),
             claims.larger("Weak noise makes more ICL than none", icl, at=weak, than=single),
@@ -63,9 +63,3 @@ def get_claims(scale="laptop"):
         claims.larger("One drawing is learned in the weights, 20 are not", iwl, at=single, than=drawings, by=0.5),
         claims.larger("Strong noise keeps the weights from learning", iwl, at=single, than=strong, by=0.5),
     ]
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"

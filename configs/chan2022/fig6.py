@@ -22,11 +22,12 @@ is the published run: 12,800 classes by flips and rotations, 500,000 steps, for 
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 EXPONENTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # the paper's: from 0 to 3, exact values not known
 
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, "augmented.py" if paper else "laptop.py")
     config.name = "chan2022_fig6_paper" if paper else "chan2022_fig6"
     config.task.num_common = 10  # at paper scale the released file has 100; this changes evals only
@@ -42,12 +43,11 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _is_paper(scale)
     return grid.product(grid.over("hypers.zipf_exponent", EXPONENTS), grid.seeds(5))
 
 
 def get_claims(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     icl, common = claims.final("icl"), claims.final("iwl")
     rare = claims.final("chan2022_no_support_rare" if paper else "no_support_rare")
     flat, _, zipf, steep, _, steepest = ({"zipf_exponent": e} for e in EXPONENTS)
@@ -78,9 +78,3 @@ def _ordinal(icl, common, flat, zipf, steepest):
         claims.larger("Exponent 1 keeps in-context learning", icl, at=zipf, than=steepest, by=0.2),
         claims.larger("Exponent 1 has in-weights learning too", common, at=zipf, than=flat, by=0.2),
     ]
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"

@@ -15,6 +15,7 @@ the GRU is reported and not gated.
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 # (core, layers) -> width at which it has as many parameters as the transformer of that depth and width 64
 WIDTHS = {
     "laptop": {  # 80,096 and 247,776 parameters, all within 1.7 %
@@ -34,7 +35,6 @@ RANGES = {
 
 
 def get_config(scale="laptop"):
-    _check(scale)
     config = load_variant(__file__, "all_exemplars.py" if scale == "paper" else "laptop.py")
     config.name = "chan2022_fig7" if scale == "laptop" else "chan2022_fig7_paper"
     released = {"labels": "first", "distinct_ways": False} if scale == "paper" else {}
@@ -45,7 +45,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _check(scale)
     return grid.product(_architectures(scale), grid.random(DRAWS[scale], RANGES[scale]), grid.seeds(5))
 
 
@@ -60,7 +59,6 @@ def _architectures(scale):
 
 
 def get_claims(scale="laptop"):
-    _check(scale)
     best = claims.peak("icl", select="icl_select").best_of("draw", select="icl_select")
     found = []
     for layers in (2.0, 12.0):
@@ -73,8 +71,3 @@ def get_claims(scale="laptop"):
             claims.within(f"At {layers:g} layers the transformer learns in context", best, of("transformer"), low=0.8),
         ]  # fmt: skip
     return found
-
-
-def _check(scale):
-    if scale not in WIDTHS:
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")

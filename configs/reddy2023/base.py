@@ -18,10 +18,10 @@ trained class that the context does not show.
 
 from icl_jax import default_config
 
+SCALES = ("laptop", "paper")
+
 
 def get_config(scale="laptop"):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
     paper = scale == "paper"
     config = default_config()
     config.name = "reddy2023_paper" if paper else "reddy2023"

@@ -20,6 +20,9 @@ At K 256, B 4 neither is complete and seeds differ (.50 to .85). B 1 shows no IC
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
+CLASSES = {"laptop": (64, 256, 1024), "paper": (128, 256, 512, 1024, 2048)}
+
 
 def get_config(scale="laptop"):
     config = load_variant(__file__, f"base.py:{scale}")
@@ -29,12 +32,12 @@ def get_config(scale="laptop"):
 
 def get_sweep(scale="laptop"):
     copies = {0: {"hypers.p_bursty": 0.0}} | {b: {"hypers.ways": 8 // b, "hypers.shots": b} for b in (1, 2, 4)}
-    return grid.product(grid.named("B", copies), grid.over("hypers.num_classes", _classes(scale), "K"), grid.seeds(5))
+    return grid.product(grid.named("B", copies), grid.over("hypers.num_classes", CLASSES[scale], "K"), grid.seeds(5))
 
 
 def get_claims(scale="laptop"):
     icl, iwl = claims.final("icl"), claims.final("iwl")
-    few, many = _classes(scale)[0], _classes(scale)[-2 if scale == "paper" else -1]
+    few, many = CLASSES[scale][0], CLASSES[scale][-2 if scale == "paper" else -1]
     ordinal = [
         claims.trend("ICL rises with burstiness", icl, over="B", at={"K": many}),
         claims.trend("IWL falls with burstiness", iwl, over="B", rising=False, at={"K": many}),
@@ -56,9 +59,3 @@ def get_claims(scale="laptop"):
         claims.within("IWL is complete without burstiness", iwl, {"B": 0, "K": few}, low=0.9),
     ]
     return ordinal + (paper if scale == "paper" else laptop)
-
-
-def _classes(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return (128, 256, 512, 1024, 2048) if scale == "paper" else (64, 256, 1024)

@@ -20,6 +20,7 @@ both are complete, and where they disagree (labels moved on by one) the context 
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
 MUCH = {"laptop": 0.5, "paper": 0.8}  # p_C at which both abilities are claimed
 
 
@@ -32,14 +33,14 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    shares = (0.0, 0.2, 0.4, 0.6, 0.8) if _much(scale) == 0.8 else (0.0, 0.25, 0.5, 0.75)
+    shares = (0.0, 0.2, 0.4, 0.6, 0.8) if scale == "paper" else (0.0, 0.25, 0.5, 0.75)
     return grid.product(
         grid.over("hypers.p_bursty", (0.0, 0.5, 1.0), "p_B"), grid.over("hypers.p_fresh", shares, "p_C"), grid.seeds(5)
     )
 
 
 def get_claims(scale="laptop"):
-    icl, iwl, much = claims.final("icl"), claims.final("iwl"), _much(scale)
+    icl, iwl, much = claims.final("icl"), claims.final("iwl"), MUCH[scale]
     ordinal = [
         claims.larger(
             f"Fresh classes make in-context learning at p_B {p:g}",
@@ -58,9 +59,3 @@ def get_claims(scale="laptop"):
         claims.within("Without burstiness both live together: ICL", icl, both, low=0.75),
         claims.within("Without burstiness both live together: IWL", iwl, both, low=0.5),
     ]
-
-
-def _much(scale):
-    if scale not in MUCH:
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return MUCH[scale]

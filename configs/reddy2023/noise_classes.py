@@ -13,9 +13,11 @@ only where the weights would win without it. At B 2, K 256 the weights win at an
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
+
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = load_variant(__file__, f"base.py:{scale}")
     config.name += "_noise_classes"
     config.hypers.ways, config.hypers.shots = (8, 1) if paper else (2, 4)
@@ -27,7 +29,7 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     return grid.product(
         grid.over("hypers.noise_scale", (0.0, 0.25, 0.5, 0.75) if paper else (0.0, 0.25, 0.5), "eps"),
         grid.over("hypers.num_classes", (256, 512, 1024, 2048) if paper else (128, 256, 512), "K"),
@@ -37,7 +39,7 @@ def get_sweep(scale="laptop"):
 
 def get_claims(scale="laptop"):
     icl, iwl, fresh = claims.final("icl"), claims.final("iwl"), claims.final("reddy_fresh")
-    middle = 1024 if _is_paper(scale) else 256
+    middle = 1024 if scale == "paper" else 256
     none, noisy = {"eps": 0, "K": middle}, {"eps": 0.5, "K": middle}
     ordinal = [
         claims.larger("Noise makes in-context learning", icl, at=noisy, than=none, by=0.1),
@@ -47,10 +49,4 @@ def get_claims(scale="laptop"):
     ]
     laptop = [claims.within("Without noise and with few classes there is no ICL", icl, {"eps": 0, "K": 128}, high=0.57)]
     paper = [claims.within("Noisy classes are read from the context", fresh, noisy, low=0.5)]  # a guess: 1/8
-    return ordinal + (paper if _is_paper(scale) else laptop)
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"
+    return ordinal + (paper if scale == "paper" else laptop)

@@ -19,6 +19,8 @@ step 3,000: ICL (floor .50) and IWL (floor .04, .03, .18, .54 by exponent):
 
 from icl_jax import claims, grid, load_variant
 
+SCALES = ("laptop", "paper")
+
 
 def get_config(scale="laptop"):
     config = load_variant(__file__, f"base.py:{scale}")
@@ -29,7 +31,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _check(scale)
     return grid.product(
         grid.over("hypers.zipf_exponent", (0.0, 0.5, 1.0, 1.5), "alpha"),
         grid.over("hypers.p_bursty", (0.5, 0.75, 1.0), "p_B"),
@@ -38,7 +39,6 @@ def get_sweep(scale="laptop"):
 
 
 def get_claims(scale="laptop"):
-    _check(scale)
     icl, iwl = claims.final("icl"), claims.final("iwl", metric="share")
     mixed = lambda alpha: {"alpha": alpha, "p_B": 0.75}
     return [
@@ -49,8 +49,3 @@ def get_claims(scale="laptop"):
         claims.larger("Exponent 1 keeps ICL", icl, at=mixed(1), than=mixed(1.5), by=0.1),
         claims.larger("Exponent 1 has IWL too", iwl, at=mixed(1), than=mixed(0), by=0.1),
     ]
-
-
-def _check(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")

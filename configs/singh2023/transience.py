@@ -19,11 +19,12 @@ step 4,000, without L2: ICL (floor .50) .71 at step 1,000, .61 now; IWL (.04) .1
 
 from icl_jax import claims, default_config, grid
 
+SCALES = ("laptop", "paper")
 L2 = {"laptop": (0.0, 1e-4, 1e-3), "paper": (0.0, 1e-5, 1e-4)}
 
 
 def get_config(scale="laptop"):
-    paper = _decays(scale) is L2["paper"]
+    paper = scale == "paper"
     config = default_config()
     config.name = "singh2023_transience_paper" if paper else "singh2023_transience"
     (_paper_network if paper else _laptop_network)(config)
@@ -68,13 +69,13 @@ def _paper_network(config):
 
 def get_sweep(scale="laptop"):
     modules = ("attention", "mlp", "encoder", "embeddings")
-    decays = {value: {f"hypers.decay_{module}": value for module in modules} for value in _decays(scale)}
+    decays = {value: {f"hypers.decay_{module}": value for module in modules} for value in L2[scale]}
     return grid.product(grid.named("l2", decays), grid.seeds(5))
 
 
 def get_claims(scale="laptop"):
     peak, decay = claims.peak("icl", select="icl_select"), claims.decay("icl", select="icl_select")
-    none, most = {"l2": 0}, {"l2": _decays(scale)[-1]}
+    none, most = {"l2": 0}, {"l2": L2[scale][-1]}
     ordinal = [
         claims.within("ICL rises", peak, none, low=0.62),
         claims.within("ICL decays", decay, none, low=0.05),
@@ -84,9 +85,3 @@ def get_claims(scale="laptop"):
     laptop = [claims.larger("L2 slows the weights", claims.final("iwl"), at=none, than=most, by=0.1)]
     paper = [claims.larger("L2 keeps ICL", claims.final("icl"), at=most, than=none, by=0.1)]
     return ordinal + (paper if scale == "paper" else laptop)
-
-
-def _decays(scale):
-    if scale not in L2:
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return L2[scale]

@@ -34,14 +34,8 @@ SCALES = {
 }
 
 
-def _scale(scale):
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return SCALES[scale]
-
-
 def get_config(scale="laptop"):
-    numbers = _scale(scale)
+    numbers = SCALES[scale]
     config = default_config()
     config.name = "singh2024_induction" + ("_paper" if scale == "paper" else "")
 
@@ -79,7 +73,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _scale(scale)
     over = lambda classes, labels: grid.product(
         grid.over("task.num_symbols", labels, "labels"), grid.over("hypers.num_classes", classes, "classes")
     )
@@ -87,7 +80,7 @@ def get_sweep(scale="laptop"):
 
 
 def get_claims(scale="laptop"):
-    plateau = _scale(scale)["plateau"]
+    plateau = SCALES[scale]["plateau"]
     base, onset = {"classes": 50, "labels": 5}, claims.onset("matching_trained")
     loss = lambda step: claims.at("train", step, "loss")
     return [

@@ -22,9 +22,11 @@ number of classes K and labels L: ICL at (512, 32), (2,048, 128), (8,192, 512), 
 
 from icl_jax import claims, default_config, grid
 
+SCALES = ("laptop", "paper")
+
 
 def get_config(scale="laptop"):
-    paper = _is_paper(scale)
+    paper = scale == "paper"
     config = default_config()
     config.name = "singh2025_coopetition_paper" if paper else "singh2025_coopetition"
 
@@ -61,7 +63,6 @@ def get_config(scale="laptop"):
 
 
 def get_sweep(scale="laptop"):
-    _is_paper(scale)
     positions = grid.over("model.positions", ("learned", "sinusoidal", "rotary"))
     runs = grid.chain(
         grid.product(positions, grid.over("hypers.p_copy", (0.0,), "matched")),
@@ -93,10 +94,4 @@ def get_claims(scale="laptop"):
         claims.larger("Matched exemplars keep ICL", claims.final("flipped"), at=matched, than=learned, by=0.5),
         *(claims.within(f"No ICL with {kind['positions']} positions", peak, kind, high=0.57) for kind in others),
     ]
-    return ordinal + (paper if _is_paper(scale) else laptop)
-
-
-def _is_paper(scale):
-    if scale not in ("laptop", "paper"):
-        raise ValueError(f"scale {scale!r}: choose 'laptop' or 'paper'")
-    return scale == "paper"
+    return ordinal + (paper if scale == "paper" else laptop)

@@ -3,10 +3,11 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from icl_jax.report.style import short_number
+from icl_jax.report.style import short_number, straighter_in_log
 from icl_jax.report.view import Value, text
 
 _LOG_SPAN = 20  # values that span more than this factor stand on a logarithmic axis
+_LOG_STEPS = 8  # and those that span this one, where they lie straighter there
 _LETTERS = 44  # of all names side by side below an axis
 _MOST_NAMES = 16
 _LONGEST = 16  # letters of a name
@@ -17,13 +18,18 @@ def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
+def _is_log(values: np.ndarray) -> bool:
+    span, few = values[-1] / values[0], len(values) < 3
+    return bool(span > _LOG_SPAN or (span >= _LOG_STEPS and not few and straighter_in_log(values)))
+
+
 class Places:
     """Numbers by size, names side by side. places[value] is the x of a value."""
 
     def __init__(self, values: list[Value]):
         self.values = values
         self.numeric = len(values) > 1 and all(isinstance(v, float) for v in values)
-        self.log = self.numeric and min(values) > 0 and max(values) > _LOG_SPAN * min(values)
+        self.log = self.numeric and min(values) > 0 and _is_log(np.sort(values))
         self._index = {value: float(i) for i, value in enumerate(values)}
 
     def __getitem__(self, value: Value) -> float:

@@ -93,11 +93,14 @@ def scale_steps(axes: Axes, steps: np.ndarray, ticks: int = 5) -> None:
 
 
 def log_spaced(steps: np.ndarray) -> bool:
-    """Whether steps lie straighter over their index on a logarithmic axis than on a linear one."""
-    if len(steps) < 5 or steps[-1] < 30 * steps[0]:
-        return False
-    index = np.arange(len(steps))
-    return np.corrcoef(index, np.log(steps))[0, 1] > np.corrcoef(index, steps)[0, 1]
+    """Whether steps belong on a logarithmic axis: many of them, far apart, and straighter there."""
+    return len(steps) >= 5 and steps[-1] >= 30 * steps[0] and straighter_in_log(steps)
+
+
+def straighter_in_log(values: np.ndarray) -> bool:
+    """Whether values lie straighter over their index on a logarithmic axis than on a linear one."""
+    index = np.arange(len(values))
+    return np.corrcoef(index, np.log(values))[0, 1] > np.corrcoef(index, values)[0, 1]
 
 
 def short_number(value: float) -> str:

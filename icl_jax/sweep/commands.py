@@ -115,6 +115,11 @@ def run(
     members = sum(len(job.planned.cells) for job in jobs)
     done = sum(is_done(sweep.folder, job) for job in jobs)
     say(f"{len(sweep.cells)} cells, {members} members in {len(jobs)} populations, {done} of them done")
+    if unused := sweep.unused():
+        say(
+            f"{unused} cells of the plan are not asked for now (they stay on disk): what decides a run has changed, "
+            "such as a setting, room for ways or labels, or the number of steps under a schedule that ends with them"
+        )
     outcome = work(sweep.folder, sweep.jobs, mine=share_of(sweep.folder, index, count), say=say, progress=progress)
     if not outcome.stopped:
         say(f"{outcome.done} populations done, {outcome.failed} failed")

@@ -30,6 +30,11 @@ class Sweep:
         planned = {id_ for population in self.folder.plan() for id_ in population.cells}
         return [cell for cell in self.cells if cell.id not in planned]
 
+    def unused(self) -> int:
+        """Returns how many cells of the plan the sheet does not ask for now."""
+        asked = {cell.id for cell in self.cells}
+        return sum(id_ not in asked for population in self.folder.plan() for id_ in population.cells)
+
     def proposed(self, most: int = 0, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
         """Returns the populations that the cells not planned yet would form; writes nothing."""
         missing = self.unplanned()
