@@ -29,7 +29,7 @@ for it: 3 of 5 count as step 8,000 (effect 1,120, from -1,970 to 4,210). Not mea
 from icl_jax import claims, default_config, grid
 
 SCALES = {
-    "laptop": {"size": 14, "rate": 1e-4, "steps": 8_000, "every": 200, "plateau": 1_000},
+    "laptop": {"size": 14, "rate": 1e-4, "steps": 12_000, "every": 200, "plateau": 1_000},
     "paper": {"size": 28, "rate": 1e-5, "steps": 62_500, "every": 1_250, "plateau": 5_000},
 }
 
