@@ -14,6 +14,7 @@ from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
 from icl_jax.sweep.sweep import folder_of
 from icl_jax.sweep.worker import Outcome
+from icl_jax.training.signals import GracefulStop
 
 STOPPED = 75  # exit code of what a signal ended before its last step ("try again later", sysexits.h)
 
@@ -49,12 +50,12 @@ def _plan(args: list[str]) -> None:
 
 def _run(args: list[str]) -> None:
     sheets, failed = _sheets(args), 0
-    for sheet, out in sheets:
-        outcome = _run_one(sheet, out)
-        if outcome.stopped:
-            print("stopped; the same command goes on from there")
-            sys.exit(STOPPED)
-        failed += outcome.failed
+    with GracefulStop() as stop:
+        for sheet, out in sheets:
+            if stop.requested or (outcome := _run_one(sheet, out)).stopped:
+                print("stopped; the same command goes on from there")
+                sys.exit(STOPPED)
+            failed += outcome.failed
     if FLAGS.report:
         _report([folder_of(sheet, out) for sheet, out in sheets])
     if failed:

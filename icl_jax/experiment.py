@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable
 
 import jax
@@ -86,7 +87,7 @@ def prepare_experiment(
     program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
     evals = (suites_eval(spec.evals, source), *evals)
     orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
-    identity = cfg.identity(cfg.cell_id(config, member, bank.digest, origin) for member in members)
+    identity = _identity(config, members, bank, origin)
     return Experiment(config, bank, members, program, evals, orders, chunk, identity)
 
 
@@ -102,9 +103,23 @@ def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
 
 
 def suite_digests(config: ConfigDict) -> dict[str, str]:
-    """Returns what decides the numbers of each suite beside the run: a digest of its fields and its size."""
-    size = config.evals.num_sequences
-    return {name: hashlib.sha256(f"{suite} {size}".encode()).hexdigest()[:16] for name, suite in suites_of(config)}
+    """Returns what decides the numbers of each suite beside the run: a digest of its size and of its fields, as
+    far as they differ from the defaults."""
+    defaults = dataclasses.asdict(SuiteSpec())
+    changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
+    text = lambda suite: json.dumps([changed(suite), config.evals.num_sequences], sort_keys=True)
+    return {name: hashlib.sha256(text(suite).encode()).hexdigest()[:16] for name, suite in suites_of(config)}
+
+
+def run_identity(config: ConfigDict, origin: str = "") -> str:
+    """Returns the identity of the run of a config, without a look at the devices. origin: see `config.cell_id`."""
+    config = resolved(config)
+    members = cfg.members_of(config)
+    return _identity(cfg.with_capacity(config, members), members, load_bank(cfg.build_room(config, "bank")), origin)
+
+
+def _identity(config: ConfigDict, members: list[cfg.Member], bank: Bank, origin: str) -> str:
+    return cfg.identity(cfg.cell_id(config, member, bank.digest, origin) for member in members)
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

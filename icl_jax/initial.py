@@ -25,7 +25,7 @@ class Origin:
     @property
     def text(self) -> str:
         """What of it belongs to the identity of a run that starts from it."""
-        return f"{self.identity} {self.step}"
+        return f"{self.identity} {self.step}" + (" optimiser" if "opt_state" in self.parts else "")
 
     def apply(self, fresh: MemberState) -> MemberState:
         """Returns the fresh state (arrays or shapes, leading member axis) with the parts taken over.

@@ -64,8 +64,8 @@ def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def describe(experiment, origin: str, start: str) -> dict:
-    """Returns what run.json says of an experiment."""
+def describe(experiment, origin: str, start: str, measured: dict[str, str]) -> dict:
+    """Returns what run.json says of an experiment. measured: digests of the suites that have measurements, by name."""
     layout = experiment.program.layout
     return {
         "schema": cfg.SCHEMA,
@@ -74,6 +74,7 @@ def describe(experiment, origin: str, start: str) -> dict:
         "start": start,
         "config": config_to_json(experiment.config),
         "members": members_to_json(experiment.members),
+        "suites": measured | suite_digests(experiment.config),
         "bank": {"name": experiment.bank.name, "digest": experiment.bank.digest},
         "plan": {
             "members": layout.num_members,
@@ -93,10 +94,9 @@ def describe(experiment, origin: str, start: str) -> dict:
 def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = "") -> None:
     """Makes the directory this run's own.
 
-    Of the same run, what was measured on suites that now mean something else is dropped. Raises ValueError when
-    it holds another run.
+    Raises ValueError when it holds another run, or measurements of a suite that now means something else.
     """
-    path = directory / FILE
+    path, measured = directory / FILE, {}
     names = [child.name for child in children(directory)]
     if FILE in names:
         found = read(directory)
@@ -106,23 +106,36 @@ def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = ""
                 f"directory with --config.out=DIR, or delete {directory}. "
                 f"They differ in: {_differences(found, experiment)}"
             )
-        _forget_changed_suites(directory, found, experiment.config)
+        _check_suites(directory, found, experiment.config)
+        measured = found.get("suites", {})
     elif any(not name.startswith(".") for name in names):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
-    write_text(path, json.dumps(describe(experiment, origin, start), indent=1))
+    write_text(path, json.dumps(describe(experiment, origin, start, measured), indent=1))
 
 
-def record_evals(directory: pathlib.Path, config: ConfigDict) -> None:
-    """Makes run.json name the evals of a config; measurements of suites that changed their meaning are dropped."""
+def record_evals(directory: pathlib.Path, config: ConfigDict) -> list[str]:
+    """Makes run.json name the evals of a config. Measurements of suites that now mean something else are dropped;
+    returns their names."""
     found = read(directory)
-    _forget_changed_suites(directory, found, config)
+    changed = _changed_suites(found, config)
+    MetricsWriter(directory / "metrics").drop_suites(changed)
     found["config"]["evals"] = config_to_json(config)["evals"]
+    found["suites"] = found.get("suites", {}) | suite_digests(config)
     write_text(directory / FILE, json.dumps(found, indent=1))
+    return changed
 
 
-def _forget_changed_suites(directory: pathlib.Path, found: dict, config: ConfigDict) -> None:
-    before, now = suite_digests(config_from_json(found["config"])), suite_digests(config)
-    MetricsWriter(directory / "metrics").drop_suites({n for n in before.keys() & now.keys() if before[n] != now[n]})
+def _changed_suites(found: dict, config: ConfigDict) -> list[str]:
+    measured, now = found.get("suites", {}), suite_digests(config)
+    return sorted(name for name in measured.keys() & now.keys() if measured[name] != now[name])
+
+
+def _check_suites(directory: pathlib.Path, found: dict, config: ConfigDict) -> None:
+    if changed := _changed_suites(found, config):
+        raise ValueError(
+            f"{directory} has measurements of {', '.join(changed)} with other fields or another evals.num_sequences: "
+            "give the suite another name in evals.custom, or choose another directory with --config.out=DIR"
+        )
 
 
 def starting_point(directory: pathlib.Path, config: ConfigDict) -> str:

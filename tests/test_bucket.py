@@ -223,7 +223,7 @@ def test_a_checkpoint_that_another_worker_puts_in_the_place_of_what_it_removes_i
 
 
 def population(cells: str) -> Planned:
-    return Planned(f"id_{cells}", tuple(cells), (), {}, 1, 1, 0)
+    return Planned(f"id_{cells}", tuple(cells), (), 1, 1, 0)
 
 
 def test_a_population_that_two_workers_split_is_planned_once(place):

@@ -138,7 +138,7 @@ def test_each_statistic_is_the_number_worked_out_by_hand():
 def test_a_run_without_an_onset_counts_as_its_end():
     found = verdict(claims.larger("onset is later without bursts", claims.onset("icl"), NONE, ALL, by=100))
     np.testing.assert_allclose(found.effect, 1000 - (2 * 400 + 3 * 300) / 5)
-    assert found.verdict == "holds" and "5 of 10 runs had no onset and count as step 1000" in found.reason
+    assert found.verdict == "holds" and "5 of 10 runs had no onset and count as their last step" in found.reason
     for claim in (
         claims.larger("x", claims.onset("iwl"), NONE, ALL),
         claims.same("x", claims.onset("icl"), NONE, {P: 0.25}, margin=10),

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from tiny import tiny_config
 
-from icl_jax import claims, grid
+from icl_jax import api, claims, grid
 from icl_jax import config as cfg
 from icl_jax.sweep import commands, job, oom, plan, worker
 from icl_jax.sweep.cells import expand
@@ -259,6 +259,40 @@ def test_a_suite_that_means_something_else_now_is_scored_anew(sheet, copy):
         floors[ways] = set(rows["value"].to_pylist())
         assert sorted(set(rows["step"].to_pylist())) == [10, 20]
     assert floors == {1: {1.0}, 2: {0.5}}
+    without = tiny_sheet(sheet.points, {"train.num_steps": 30})
+    assert run(without, copy).done == 2  # nobody asks for it meanwhile, but its rows stay
+    again = tiny_sheet(sheet.points, {"evals.custom.own": {"kind": "fewshot", "ways": 1}, "train.num_steps": 30})
+    with pytest.warns(UserWarning, match="own changed and is scored anew"):
+        assert run(again, copy).done == 2
+    assert set(table_of(again, copy).filter(accuracy)["value"].to_pylist()) == {1.0}
+
+
+def test_results_leave_out_what_a_suite_meant_before(sheet, copy):
+    own = lambda ways: tiny_sheet(sheet.points, {"evals.custom.own": {"kind": "fewshot", "ways": ways}})
+    run(own(1), copy)
+    open_sweep(own(2), copy).fix()  # the new definition is known, nothing is scored yet
+    assert "own" not in table_of(sheet, copy)["suite"].to_pylist()
+
+
+def test_a_damaged_newest_checkpoint_is_made_again_for_an_added_suite(sheet, copy):
+    newest = next((copy / "tiny_sweep" / "populations").glob("*/checkpoints/20"))
+    for path in newest.glob("state/**/*"):
+        if path.is_file():
+            path.write_bytes(bytes(path.stat().st_size))
+    added = tiny_sheet(sheet.points, {"evals.custom.own": {"kind": "fewshot"}})
+    with pytest.warns(UserWarning, match="damaged checkpoint"):
+        assert run(added, copy).done == 2
+    rows = table_of(added, copy).filter((pc.field("suite") == "own") & (pc.field("metric") == "accuracy"))
+    assert sorted(set(rows["step"].to_pylist())) == [10, 20] and rows.num_rows == 16
+
+
+def test_a_run_alone_keeps_what_its_suites_mean(tmp_path):
+    """`icl train` does not throw measurements away: it refuses."""
+    config = tiny_config(seeds__init=0, seeds__data=0, train__num_steps=10)
+    api.train(config, tmp_path / "run", progress=False)
+    config.evals.num_sequences = 64
+    with pytest.raises(ValueError, match="measurements of fewshot_holdout, no_support_zipfian with other fields"):
+        api.train(config, tmp_path / "run", progress=False)
 
 
 def test_other_eval_seeds_are_refused(sheet, copy):

@@ -71,7 +71,7 @@ def _setting(view: View, labels: Sequence[str], setting: tuple) -> list:
 
 def _numbers(runs: list[Acquisition], end: float) -> list:
     (summary,) = summarise(runs, end)
-    done = [run for run in runs if not run.diverged and run.last_step >= end]
+    done = [run for run in runs if not run.diverged and run.is_complete(end)]
     acquired = sum(not run.censored for run in done)
     decayed = sum(math.isfinite(run.half_decay) for run in done)
     mean, low, high = interval(np.array([run.final for run in done]))

@@ -22,7 +22,7 @@ def learning(view: View) -> str:
     parts.append("Dashed: floor and ceiling, the best oracle without the mechanism under test and the one with it.")
     if any(runs.diverged.any() for runs in _shown(view)):
         parts.append("Cross: a run diverged; it counts up to there.")
-    if any(not run.diverged and run.last_step < view.end for suite in view.suites for run in suite.acquired):
+    if any(not run.diverged and not run.is_complete(view.end) for suite in view.suites for run in suite.acquired):
         parts.append("Unfinished runs enter the mean as far as they have come.")
     return " ".join(filter(None, [*parts, _coloured(view), _draws(view), columns(view)]))
 

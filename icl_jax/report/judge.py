@@ -114,7 +114,7 @@ def _judge(claim: Claim, results: Results) -> Verdict:
     effect, low, high = (float(x) for x in interval(effects))
     states = Counter(run.state for run in {cell: run for r in readings for cell, run in r.runs.items()}.values())
     verdict, reason = _decide(claim.bound(), low, high, int(counted.sum()), states, len(settings))
-    notes = [reason, *_run_notes(states, results.end), *_unit_notes(readings, units, counted)]
+    notes = [reason, *_run_notes(states), *_unit_notes(readings, units, counted)]
     return Verdict(*about, effect, low, high, int(counted.sum()), verdict, "; ".join(notes))
 
 
@@ -170,12 +170,12 @@ def _decide(bound: Bound, low: float, high: float, n: int, states: Counter, sett
     return verdict, f"{whole.get(verdict, 'the interval is partly inside')} the bound"
 
 
-def _run_notes(states: Counter, end: int) -> Iterable[str]:
+def _run_notes(states: Counter) -> Iterable[str]:
     runs = states.total()
     if states["diverged"]:
         yield f"{states['diverged']} of {runs} runs diverged"
     if states["censored"]:
-        yield f"{states['censored']} of {runs} runs had no onset and count as step {end}"
+        yield f"{states['censored']} of {runs} runs had no onset and count as their last step"
 
 
 def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray) -> Iterable[str]:

@@ -146,7 +146,6 @@ class Results:
         cells |= _cells(table, {name: cell.end for name, cell in cells.items()})
         largest = max((cell.last for cell in cells.values()), default=0) if num_steps is None else num_steps
         self.cells = {name: cell if cell.end else replace(cell, end=largest) for name, cell in cells.items()}
-        self.end = max((cell.end for cell in self.cells.values()), default=0)
         self._series: dict[tuple[str, str], dict[str, Series]] = {}
 
     def measure(self, of: Statistic) -> dict[str, Measured]:

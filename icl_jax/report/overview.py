@@ -60,7 +60,7 @@ def _progress(sweep: SweepData, view: View) -> str:
 
 def _endings(sweep: SweepData, view: View) -> Markup | None:
     """Runs that diverged or have not come to the last step."""
-    runs = [run for run in _acquired(view) if run.diverged or run.last_step < view.end]
+    runs = [run for run in _acquired(view) if run.diverged or not run.is_complete(view.end)]
     if not runs:
         return None
     listed = runs[:_MOST_LISTED]

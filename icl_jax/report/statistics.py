@@ -55,7 +55,8 @@ class Acquisition:
     onset: first step of a sustained crossing of half way from floor to ceiling. half_decay: first step
     after the peak at which the accuracy is half way down from the peak to the floor, or below
     (transience); NaN without an onset, as the peak is then noise. abruptness: steps from 25 % to 75 %
-    of the way at the onset, interpolated between evaluations. last_step: of the values that count.
+    of the way at the onset, interpolated between evaluations. last_step: of the values that count. end: where
+    the run is to end, where that is known.
     """
 
     cell: str
@@ -69,6 +70,7 @@ class Acquisition:
     final: float
     last_step: float
     diverged: bool
+    end: float = float("inf")
 
     @property
     def censored(self) -> bool:
@@ -79,6 +81,10 @@ class Acquisition:
     def restricted_onset(self) -> float:
         """The onset, or the last step of a run without one: its mean is the restricted mean."""
         return self.last_step if self.censored else self.onset
+
+    def is_complete(self, end: float) -> bool:
+        """Returns whether it has come to `end`, or to its own end where that is before."""
+        return self.last_step >= min(end, self.end)
 
 
 def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition:
@@ -174,7 +180,8 @@ class Summary:
 def summarise(runs: Sequence[Acquisition], end: float | None = None) -> list[Summary]:
     """Returns a summary per setting, in order of appearance.
 
-    end: a run whose last step is before it is unfinished; default: the largest last step of the runs.
+    end: a run whose last step is before it (and before its own end) is unfinished; default: the largest last
+    step of the runs.
     """
     end = max((r.last_step for r in runs if np.isfinite(r.last_step)), default=0.0) if end is None else end
     settings: dict[tuple, list[Acquisition]] = {}
@@ -185,7 +192,7 @@ def summarise(runs: Sequence[Acquisition], end: float | None = None) -> list[Sum
 
 def _summary(runs: list[Acquisition], end: float) -> Summary:
     alive = [r for r in runs if not r.diverged]
-    done = [r for r in alive if r.last_step >= end]
+    done = [r for r in alive if r.is_complete(end)]
     with_onset = [r for r in done if not r.censored]
     get = lambda name, group=done: np.array([getattr(r, name) for r in group], float)
     late = np.where(np.isnan(get("onset")), np.inf, get("onset"))

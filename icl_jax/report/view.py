@@ -125,7 +125,9 @@ class View:
 
 def view(sweep: SweepData) -> View:
     """Returns how a sweep is shown: colour by its first varied label, a column per value of the others."""
-    acquired = {suite: acquisitions(sweep.table, suite) for suite in (sweep.icl, sweep.iwl)}
+    ends = {cell: steps for cell, (*_, steps) in (sweep.planned or {}).items()}
+    ended = lambda run: dataclasses.replace(run, end=ends.get(run.cell, run.end))
+    acquired = {suite: [ended(run) for run in acquisitions(sweep.table, suite)] for suite in (sweep.icl, sweep.iwl)}
     everything = [run for runs in acquired.values() for run in runs]
     varied = lambda name: len({run.labels.get(name) for run in everything}) > 1
     primary, *others = [name for name in sweep.labels if name != DRAW and varied(name)] or [""]
@@ -161,7 +163,7 @@ def _runs(sweep: SweepData, suite: str, acquired: list[Acquisition], spot, end: 
     found = {}
     for where, mine in groups.items():
         steps, values = aligned([curves[i] for i in mine])
-        done = [acquired[i] for i in mine if not acquired[i].diverged and acquired[i].last_step >= end]
+        done = [acquired[i] for i in mine if not acquired[i].diverged and acquired[i].is_complete(end)]
         level = lambda bounds, mine=mine: _mean(np.concatenate([bounds[i].values for i in mine]))
         final, peak = (np.array([getattr(run, name) for run in done]) for name in ("final", "peak"))
         diverged = np.array([acquired[i].diverged for i in mine])

@@ -45,7 +45,7 @@ def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: 
     kept = [p for p in sweep.folder.plan() if any(id_ in by_id for id_ in p.cells)]
     costs = []
     for planned in [*kept, *sweep.proposed(most, note)]:
-        cell = next(by_id[id_] for id_ in planned.cells if id_ in by_id)
+        cell = max((by_id[id_] for id_ in planned.cells if id_ in by_id), key=lambda cell: cell.steps)
         costs.append(cost_of(planned, cell, measure))
     console.print(plan_table(costs, sweep.sheet.name))
     console.print(_totals(costs, len(sweep.cells)), highlight=False)

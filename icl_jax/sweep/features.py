@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable
 
 from icl_jax import api, transfer
-from icl_jax.experiment import prepare_experiment
+from icl_jax.experiment import run_identity
 from icl_jax.initial import read_origin
 from icl_jax.names import suggest
 from icl_jax.paths import absolute
@@ -26,7 +26,7 @@ def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
     """Returns where the features of a name lie. Features of another run, or of another length, are another file."""
     config = sheet.features[name]
     start = read_origin(config)
-    run = prepare_experiment(config, origin=start.text if start else "").identity
+    run = run_identity(config, start.text if start else "")
     return folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz"
 
 
@@ -65,13 +65,14 @@ def make_features(sheet: Sheet, folder: Folder, say: Callable[[str], None], prog
 
 def with_feature_files(sheet: Sheet, folder: Folder, points: Grid) -> Grid:
     """Returns the points with `features:NAME` replaced by the file. ValueError for a name the sheet lacks."""
-    return [Point({p: _file(sheet, folder, v) for p, v in point.changes.items()}, point.labels) for point in points]
+    files = {f"{PREFIX}{name}": str(absolute(features_file(sheet, folder, name))) for name in sheet.features}
 
+    def file_of(value):
+        if not (isinstance(value, str) and value.startswith(PREFIX)):
+            return value
+        if value not in files:
+            name = value.removeprefix(PREFIX)
+            raise ValueError(f"{sheet.source}: get_features() has no {name!r}{suggest(name, list(sheet.features))}")
+        return files[value]
 
-def _file(sheet: Sheet, folder: Folder, value):
-    if not (isinstance(value, str) and value.startswith(PREFIX)):
-        return value
-    name = value.removeprefix(PREFIX)
-    if name not in sheet.features:
-        raise ValueError(f"{sheet.source}: get_features() has no {name!r}{suggest(name, list(sheet.features))}")
-    return str(absolute(features_file(sheet, folder, name)))
+    return [Point({path: file_of(v) for path, v in point.changes.items()}, point.labels) for point in points]

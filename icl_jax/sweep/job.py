@@ -61,7 +61,7 @@ def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
     for planned in folder.plan():
         wanted = [by_id[id_] for id_ in planned.cells if id_ in by_id]
         if wanted:
-            jobs.append(Job(planned, config_for(wanted[0], planned)))
+            jobs.append(Job(planned, config_for(max(wanted, key=lambda cell: cell.steps), planned)))
     return jobs
 
 
@@ -106,13 +106,25 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
     """Trains a population, or goes on with it, and enters it in the ledger. Returns False when a signal
     stopped it before its last step."""
     directory = folder.run_directory(job.id)
+    _forget_changed_suites(directory, job)
     if reached(directory) < job.steps:
         _train(job, directory, progress)
         if reached(directory) < job.steps:
             return False
-    add_suites(api.load_run(directory), job.config)
+    try:
+        add_suites(api.load_run(directory), job.config)
+    except DamagedCheckpoint:  # the newest: training goes on from the one before and writes it again
+        _train(job, directory, progress)
+        add_suites(api.load_run(directory), job.config)
     _enter(folder, job)
     return True
+
+
+def _forget_changed_suites(directory: pathlib.Path, job: Job) -> None:
+    """Drops what was measured on suites that now mean something else: they are scored anew where checkpoints are."""
+    if (directory / rundir.FILE).is_file() and (changed := rundir.record_evals(directory, job.config)):
+        names = ", ".join(changed)
+        warnings.warn(f"{job.id}: {names} changed and is scored anew, on the checkpoints that were kept", stacklevel=2)
 
 
 def _train(job: Job, directory: pathlib.Path, progress: bool) -> None:

@@ -1,10 +1,11 @@
 """Suites that a run gets after it was trained: scored on the checkpoints that were kept."""
 
+import dataclasses
 import warnings
 
 from ml_collections import ConfigDict
 
-from icl_jax import api, rundir
+from icl_jax import api
 from icl_jax.experiment import suite_names
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import MetricsWriter
@@ -13,17 +14,16 @@ from icl_jax.training.store import MetricsWriter
 def add_suites(run: api.Run, config: ConfigDict) -> None:
     """Makes the metrics of a trained run hold what the evals of a config ask for, as far as checkpoints were kept.
 
-    Rows of suites whose definition has changed are dropped and scored anew. Of the checkpoints those count that
-    lie on a step of evals.every, and the newest. A damaged one is passed over with a warning, but for the newest:
-    DamagedCheckpoint.
+    Of the checkpoints those count that lie on a step of evals.every, and the newest. A damaged one is passed over
+    with a warning, but for the newest: DamagedCheckpoint.
     """
-    rundir.record_evals(run.directory, config)
-    run, writer = api.load_run(run.directory), MetricsWriter(run.directory / "metrics")
+    run, writer = dataclasses.replace(run, config=config), MetricsWriter(run.directory / "metrics")
+    newest = Checkpoints(run.directory / "checkpoints").steps()[-1]
     for step, suites in missing_suites(run).items():
         try:
             table = api.evaluate(run, suites, step=step)
         except DamagedCheckpoint as fault:
-            if step == run.step:
+            if step == newest:
                 raise
             warnings.warn(f"step {step} is not scored on {', '.join(suites)}: {fault}", stacklevel=2)
             continue

@@ -8,10 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from icl_jax.experiment import suite_digests
 from icl_jax.files import local, replacing
 from icl_jax.paths import as_path
+from icl_jax.rundir import config_from_json
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.job import with_cells
+from icl_jax.sweep.job import done_facts, with_cells
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.store import concat_tables, read_metrics
 
@@ -31,25 +33,26 @@ def results_table(folder: Folder) -> pa.Table:
     Columns: cell; label/<swept quantity>; hyper/<name>; seed/<stream>; step; suite; coordinates; metric; value.
     Unfinished populations give the rows they have. NoResults when nothing has been measured yet.
     """
-    cells = folder.read()["cells"]
-    tables = [table for planned in folder.plan() if (table := _population(folder, planned)) is not None]
+    about = folder.read()
+    suites = suite_digests(config_from_json(about["config"]))
+    tables = [table for planned in folder.plan() if (table := _population(folder, planned, suites)) is not None]
     if not tables:
         raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")
-    table = _labelled(concat_tables(tables), cells)
+    table = _labelled(concat_tables(tables), about["cells"])
     keys = ["_order", "step", "suite", "metric", *_coordinates(table)]
     return table.sort_by([(key, "ascending") for key in keys]).drop_columns(["_order"])
 
 
-def _population(folder: Folder, planned: Planned) -> pa.Table | None:
-    done = folder.done_file(planned.id)
-    if done.is_file():
-        try:
-            with local(done) as file:
-                return pq.read_table(file).replace_schema_metadata(None)
-        except pa.ArrowException as error:
-            warnings.warn(
-                f"{done} is damaged ({error}): reading the run itself; `icl sweep run` mends it", stacklevel=2
-            )
+def _population(folder: Folder, planned: Planned, suites: dict[str, str]) -> pa.Table | None:
+    """The rows of a population; what was measured on a suite that means something else by now is left out."""
+    try:
+        if facts := done_facts(folder, planned.id):
+            stale = [name for name, digest in facts["suites"].items() if suites.get(name, digest) != digest]
+            with local(folder.done_file(planned.id)) as file:
+                table = pq.read_table(file).replace_schema_metadata(None)
+            return table.filter(~pc.field("suite").isin(stale)) if stale else table
+    except (ValueError, OSError, pa.ArrowException) as error:  # damaged
+        warnings.warn(f"{error}: reading the run itself", stacklevel=2)
     try:
         return with_cells(read_metrics(folder.run_directory(planned.id) / "metrics"), planned)
     except FileNotFoundError:

@@ -37,6 +37,9 @@ class GracefulStop:
     def _request(self, number: int, frame) -> None:
         if number == signal.SIGINT and self.requested:
             raise KeyboardInterrupt
+        self._notice()
+
+    def _notice(self) -> None:
         self.requested = True
         for outer in self._outer():
-            outer.requested = True
+            outer._notice()
