@@ -6,7 +6,16 @@ of its peak are chosen on one set of held-out sequences and scored on another. p
 
     icl sweep run configs/chan2022/fig7.py
 
-Not measured yet at laptop scale.
+Laptop: 320,000 member-steps (2,000 steps, 4 draws), 29 minutes on two cores. Omniglot, seeds 0 to 4, peak ICL of the
+best draw (floor .50), mean and 95 % interval; at 80,000 parameters (2 layers) and 246,000 (12 layers), equal to 1.7 %:
+
+    layers     transformer          LSTM                 RNN                  GRU
+    2          .91 (.89 to .92)     .50 (.48 to .52)     .52 (.49 to .56)     .52 (.49 to .54)
+    12         .89 (.88 to .91)     .49 (.46 to .51)     .51 (.47 to .56)     .52 (.49 to .55)
+
+All 4 claims hold: the transformer leads by .38 (.35 to .41) and .38 (.32 to .43). The recurrent networks of 2 layers
+come to choose among the labels shown (training loss 1.1 to 1.7 from ln 32 = 3.47) and no further; those of 12 layers
+hardly train in so few steps. Whether they would learn in context in many more is not decided here.
 
 Published [T]: recurrent networks never above chance in context. An independent replication with 36 tuned runs
 each [R] contradicts that (peaks RNN .711, LSTM .676, GRU .849, transformers .957), so the claim is a gap of .2;
