@@ -36,7 +36,6 @@ def get_config(scale="laptop"):
         return config
     config.hypers.num_classes = 1500
     config.train.num_steps = 6000
-    config.evals.every = 500
     config.evals.suites = ("fewshot_holdout", "no_support_common", "no_support_rare", "no_support_zipfian")
     config.evals.iwl = "no_support_common"
     return config

@@ -50,6 +50,8 @@ def get_config(scale="laptop"):
     config.evals.custom.icl_select = {"kind": "fewshot", "classes": "holdout", **released}
     if scale == "laptop":
         config.train.num_steps = 2000
+        config.evals.every = 250  # runs are short and the gap is wide: more often, on fewer sequences
+        config.evals.num_sequences = 512
     return config
 
 

@@ -46,7 +46,9 @@ def get_config():
     config.hypers.warmup_steps = 200
     config.hypers.final_lr_fraction = 0.05
 
-    config.evals.every = 250
+    # 512 sequences a member leave a sd of .02 at chance: too coarse for five seeds and bounds of .05.
+    config.evals.every = 500
+    config.evals.num_sequences = 2048
     config.evals.suites = ("fewshot_holdout", "no_support_zipfian", "flipped")
 
     config.checkpoint.every = 1000

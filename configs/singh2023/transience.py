@@ -57,7 +57,8 @@ def _laptop_network(config):
     config.train.num_steps = 8_000
     config.hypers.learning_rate = 3e-3
     config.hypers.warmup_steps = 200
-    config.evals.every = 250
+    config.evals.every = 500
+    config.evals.num_sequences = 2048
     config.checkpoint.every = 4_000
 
 
