@@ -23,8 +23,8 @@ Laptop: 240,000 member-steps, 3.5 minutes on two cores. Omniglot, seeds 5 to 9 (
 (at 4,000 by .16). Two fail: ICL does not fall again (by -.01), and learned positions make no more of it than sinusoidal
 ones. We take it to be the scale. On seed 10 ICL did not fall by 20,000 steps with 2,400 to 12,800 classes, nor by
 16,000 with 400 to 1,200. On the Gaussian bank (D 16, eps .4, 9,000 to 12,000 steps) one of the two wins and stays, by
-the number of classes K and labels L: ICL at (512, 32), (2,048, 128), (8,192, 512), 16 classes a label; CIWL at (512, 128),
-(2,048, 512), (512, 512), (2,048, 2,048), (8,192, 8,192).
+the number of classes K and labels L: ICL at (512, 32), (2,048, 128), (8,192, 512), 16 classes a label; CIWL at (512,
+128), (2,048, 512), (512, 512), (2,048, 2,048), (8,192, 8,192).
 """
 
 from icl_jax import claims, default_config, grid

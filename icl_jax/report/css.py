@@ -38,6 +38,7 @@ pre,code{font:.84rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans
 pre{background:var(--soft);border-radius:6px;padding:.7rem .9rem;overflow-x:auto;margin:.6rem 0;max-width:100%%}
 pre.wrap{white-space:pre-wrap}
 .scroll{overflow:auto;max-width:100%%;max-height:48rem;margin:.5rem 0}
+.claims .scroll{max-height:none}
 .scroll:focus-visible{outline:2px solid var(--link);outline-offset:2px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;min-width:100%%}
 th,td{padding:.38rem .7rem .38rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
@@ -71,7 +72,6 @@ details details{border:0;padding-top:0}
 details details summary{font-weight:400;color:var(--muted)}
 footer{margin-top:4rem;color:var(--muted);font-size:.84rem}
 @media (max-width:900px),print{
-.claims .scroll{max-height:none}
 .claims table,.claims tbody{display:block}
 .claims thead{display:none}
 .claims tr{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;padding:.8rem 0;
