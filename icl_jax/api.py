@@ -91,12 +91,14 @@ def train(
     evals: tuple = (),
     patches: tuple = (),
     members: list[cfg.Member] | None = None,
+    identity: str = "",
 ) -> Run:
     """Trains the population of a config, or resumes it, and returns the run.
 
     out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
     run is continued; one that holds another is refused. members: instead of the product of the config's
-    hypers and seeds (a population need not be a product). evals: more evals beside the config's suites
+    hypers and seeds (a population need not be a product). identity: of the run that this must be, as it was
+    planned (`config.identity`); another one is refused. evals: more evals beside the config's suites
     (`icl_jax.training.population.EvalLike`); patches: interventions during training and evaluation
     (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
 
@@ -110,6 +112,7 @@ def train(
     point = rundir.starting_point(directory, config) if started else start.text if start else ""
     origin = _origin_id(point, patches)
     experiment = prepare_experiment(config, evals, origin, members)
+    _check_identity(experiment, identity or experiment.identity)
     experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, started))
     population = experiment.population(patches)
     if start is not None:
@@ -121,6 +124,16 @@ def train(
     if primary() and experiment.config.runtime.figures:
         write_report(run)
     return run
+
+
+def _check_identity(experiment: Experiment, planned: str) -> None:
+    if experiment.identity != planned:
+        bank = experiment.bank
+        raise ValueError(
+            f"{planned} was planned, and this would be run {experiment.identity}: bank {bank.name} (here "
+            f"{bank.digest}), the run it starts from (init_from) or the version of icl_jax has changed; bring back "
+            "what was there, or plan anew in another directory"
+        )
 
 
 def _origin_id(point: str, patches: tuple) -> str:

@@ -106,7 +106,13 @@ def _sheets(args: list[str]) -> list[tuple[Sheet, pathlib.Path]]:
         if as_path(arg).is_dir():
             folder = Folder(as_path(arg))
             about = folder.read()
-            found.append((load_sheet(about["source"], about["changes"] | changes), folder.directory.parent))
+            sheet = load_sheet(about["source"], about["changes"] | changes)
+            if folder_of(sheet, folder.directory.parent) != folder:
+                raise ValueError(
+                    f"{folder.directory}: the sweep of {about['source']} is called {sheet.name!r} and lies in a "
+                    "directory of that name; rename this one, or set the config's name"
+                )
+            found.append((sheet, folder.directory.parent))
         else:
             found.append((load_sheet(arg, changes), as_path(FLAGS.out)))
     return found

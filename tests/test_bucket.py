@@ -235,7 +235,7 @@ def test_a_population_that_two_workers_split_is_planned_once(place):
 
 
 def test_nobody_is_kept_from_a_population(place, tmp_path):
-    with Folder(place).claim("id") as first, Folder(place).claim("id", wait=True) as second:
+    with Folder(place).claim("id") as first, Folder(place).claim("id") as second:
         assert first and second and not Folder(place).claimed("id")
     with Folder(tmp_path).claim("id") as first, Folder(tmp_path).claim("id") as second:
         assert first and not second and Folder(tmp_path).claimed("id")

@@ -145,7 +145,40 @@ def test_a_run_without_an_onset_counts_as_its_end():
     ):
         lines = lambda labels, seed, step: {"headline_icl": 0.5, "headline_iwl": 0.5}
         flat = verdict(claim, table_of(lines, {P: (0.0, 0.25, 1.0)}))
-        assert flat.verdict == "undecided" and "no run had an onset" in flat.reason
+        assert flat.verdict == "undecided" and "could overturn it" in flat.reason
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (claims.larger("a delay of unknown size is no failure", claims.onset("icl"), NONE, ALL, by=900), "undecided"),
+        (claims.larger("later onsets at 0 only confirm that", claims.onset("icl"), ALL, NONE, by=0), "fails"),
+        (claims.within("before the end", claims.onset("icl"), NONE, high=1000), "undecided"),
+        (claims.within("not before 900", claims.onset("icl"), NONE, low=900), "holds"),
+        (claims.within("before 500", claims.onset("icl"), NONE, high=500), "fails"),
+        (claims.same("two of which neither came", claims.onset("icl"), NONE, {P: 0.25}, margin=50), "undecided"),
+        (claims.trend("two that never came may be in any order", claims.onset("icl"), P, rising=False), "undecided"),
+        (claims.trend("whatever that order", claims.onset("icl"), P, rising=False, at={"of": "one"}), "holds"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_a_verdict_that_a_later_onset_could_overturn_is_none(claim, expected):
+    """At p 0 no run has an onset by the last step, 1,000; nor has one at p .25, but for label "one"."""
+
+    def lines(labels, seed, step):
+        slow = 0.0 if labels["of"] == "two" else 0.6
+        share = {0.0: 0.0, 0.25: slow, 1.0: 1.0}[labels[P]] * min(step, 500) / 500
+        return {"headline_icl": 0.5 + 0.5 * share, "headline_iwl": 0.5}
+
+    labels = {P: (0.0, 0.25, 1.0), "of": ("one", "two")}
+    if "of" not in claim_settings(claim):
+        labels["of"] = ("two",)
+    found = verdict(claim, table_of(lines, labels))
+    assert found.verdict == expected, found.reason
+
+
+def claim_settings(claim) -> set[str]:
+    return {name for setting in (claim.at, getattr(claim, "as_", {})) for name in setting}
 
 
 def draws(labels, seed, step):
@@ -165,6 +198,16 @@ def test_the_best_draw_is_chosen_on_another_suite():
     assert found.statistic == "final ICL of the best draw on chosen: net transformer minus net rnn"
     alone = verdict(claims.within("x", claim.of, {"net": "transformer"}, low=0), table)
     np.testing.assert_allclose(alone.effect, 0.7)
+
+
+def test_a_draw_that_the_choosing_suite_has_not_seen_leaves_the_claim_open():
+    labels = {"net": ("rnn",), "draw": (0.0, 1.0, 2.0)}
+    claim = claims.within("x", ICL.best_of("draw", select="chosen"), {"net": "rnn"}, low=0)
+    assert verdict(claim, table_of(draws, labels)).verdict == "holds"
+    rows = table_of(draws, labels).to_pylist()
+    late = [r for r in rows if not (r["suite"] == "chosen" and r["label/draw"] == 2 and r["seed/init"] == 3)]
+    found = verdict(claim, type(table_of()).from_pylist(late))
+    assert found.verdict == "undecided" and "1 of 15 runs unfinished" in found.reason
 
 
 def test_a_unit_needs_every_draw_that_another_has():

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import threading
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,7 +15,7 @@ from tiny import tiny_config
 
 from icl_jax import api, claims, grid
 from icl_jax import config as cfg
-from icl_jax.sweep import commands, job, oom, plan, worker
+from icl_jax.sweep import commands, features, job, oom, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
@@ -271,7 +273,10 @@ def test_results_leave_out_what_a_suite_meant_before(sheet, copy):
     own = lambda ways: tiny_sheet(sheet.points, {"evals.custom.own": {"kind": "fewshot", "ways": ways}})
     run(own(1), copy)
     open_sweep(own(2), copy).fix()  # the new definition is known, nothing is scored yet
-    assert "own" not in table_of(sheet, copy)["suite"].to_pylist()
+    suites = set(table_of(sheet, copy)["suite"].to_pylist())
+    assert "own" not in suites
+    shutil.rmtree(copy / "tiny_sweep" / "done")  # as of populations that were stopped before their end
+    assert set(table_of(sheet, copy)["suite"].to_pylist()) == suites
 
 
 def test_a_damaged_newest_checkpoint_is_made_again_for_an_added_suite(sheet, copy):
@@ -433,9 +438,51 @@ def test_learned_features_are_made_first_and_once(tmp_path):
     before = made.stat().st_mtime_ns
     assert run(sheet, tmp_path).done == 1 and made.stat().st_mtime_ns == before
     assert set(table_of(sheet, tmp_path)["label/features"].to_pylist()) == {"learned"}
+    made.unlink()  # as if killed before, and evaluated otherwise now
+    more = cfg.override(images, {"evals.num_sequences": 2 * images.evals.num_sequences})
+    assert run(dataclasses.replace(sheet, features={"mine": more}), tmp_path).done == 1 and made.is_file()
     other = dataclasses.replace(sheet, features={"mine": cfg.override(images, {"seeds.init": 1})})
     with pytest.raises(ValueError, match="mine are not made yet"):  # those of another run
         open_sweep(other, tmp_path)
+
+
+def test_a_worker_that_waits_for_features_can_be_stopped(sheet, tmp_path, monkeypatch):
+    waiting = dataclasses.replace(sheet, features={"mine": sheet.config})
+    folder = Folder(tmp_path / "tiny_sweep")
+    monkeypatch.setattr(features, "POLL_S", 0.05)
+    name = features.features_file(waiting, folder, "mine").stem
+    with folder.claim(f"features-{name}"):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        assert run(waiting, tmp_path) == worker.Outcome(stopped=True)
+
+
+def test_a_population_that_would_be_another_run_is_a_failure(sheet, copy):
+    """As when a bank's file, or the run it starts from, is not what it was when the plan was made."""
+    opened = open_sweep(tiny_sheet(sheet.points, {"train.num_steps": 30}), copy)
+    job_ = opened.jobs()[0]
+    other = dataclasses.replace(job_, planned=dataclasses.replace(job_.planned, id="0" * 16))
+    assert worker.attempt(opened.folder, other, lambda text: None, False) == "failed"
+    assert "0000000000000000 was planned" in opened.folder.failure(other.id)["error"]
+    assert not opened.folder.run_directory(other.id).exists()
+
+
+def test_a_sweep_starts_from_the_step_that_it_was_planned_with(sheet, finished):
+    source = finished / "tiny_sweep" / "populations" / open_sweep(sheet, finished).jobs()[0].id
+    config = cfg.override(sheet.config, {"init_from.run": str(source)})
+    assert {cell.group.config.init_from.step for cell in expand(config, P_BURSTY)} == {20}
+
+
+def test_the_parts_of_a_split_population_go_on_from_where_it_was(sheet, copy):
+    before = table_of(sheet, copy)
+    longer = open_sweep(tiny_sheet(sheet.points, {"train.num_steps": 30}), copy)
+    for job_ in longer.jobs():
+        assert worker.split(longer.folder, job_, "for the test", lambda text: None) == "split"
+    assert_same_tables(table_of(sheet, copy), before)
+    assert [job.reached(longer.folder.run_directory(job_.id)) for job_ in longer.jobs()] == [20] * 4
+    assert run(longer.sheet, copy).done == 4
+    after = table_of(longer.sheet, copy)
+    assert_same_tables(after.filter(pc.field("step") <= 20), before)
+    assert set(after["step"].to_pylist()) == {0, 5, 10, 15, 20, 25, 30}
 
 
 # --- what lies in the directory ---

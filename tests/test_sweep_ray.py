@@ -13,6 +13,7 @@ import types
 
 import pyarrow.parquet as pq
 import pytest
+from test_sweep_kills import same_bits
 from tiny import tiny_config
 
 from icl_jax import grid
@@ -300,12 +301,6 @@ def results(place, environment, out):
     path = place / f"{out}.parquet"
     finish(sweep(place, environment, "results", out, f"--to={path}"))
     return pq.read_table(path)
-
-
-def same_bits(a, b) -> bool:
-    """NaN and all: the same columns in the same bytes."""
-    columns = zip(a.columns, b.columns, strict=True)
-    return a.schema == b.schema and all(str(x.to_pylist()) == str(y.to_pylist()) for x, y in columns)
 
 
 def folder_of(place, out) -> Folder:

@@ -13,8 +13,9 @@ seeds 0 to 4, means:
     K 256    .51 1.00    .52  .99    .52 .87     .63 .13
     K 1,024  .51  .99    .52  .67    .99 .01     .99 .01
 
-All seven claims hold. ICL is abrupt: at K 1,024, B 2 fresh sequences are at .17 to step 900 (a guess among the
-labels shown has .25), pass half way at 1,740 and end at .95; a quarter to three quarters takes 370 steps, 280 at B 4.
+All seven claims hold. ICL is abrupt: at K 1,024, B 2 it is half there at step 1,740, and takes 200 steps from a
+quarter to three quarters (B 4: 1,020 and 230). The paper's own reading, over all labels, is .17 there at step 900 (a
+guess among the labels shown has .25) and ends at .95.
 At K 256, B 4 neither is complete and seeds differ (.50 to .85). B 1 shows no ICL by 3,000 steps at any K.
 """
 

@@ -13,8 +13,8 @@ Laptop, 180,000 member-steps, seeds 0 to 4: about 6 minutes on two quiet cores. 
     p_B .5     .50 1.00    .78 .91     .99 .42     .99 .02
     p_B 1      .52 .87     .97 .04     .99 .01     .99 .01
 
-All six claims hold. ICL comes abruptly: from a quarter to three quarters of the way in 200 to 450 steps, after 1,800
-to 2,400 at chance; in four of five seeds at p_B 0, p_C .75, where it is still to come in the fifth. At p_B 0, p_C .5
+All six claims hold. ICL comes abruptly: from a quarter to three quarters of the way in 200 to 460 steps, half way at
+1,740 to 2,940; in four of five seeds at p_B 0, p_C .75, where it is still to come in the fifth. At p_B 0, p_C .5
 both are complete, and where they disagree (labels moved on by one) the context wins, .78.
 """
 

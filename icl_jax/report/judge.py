@@ -14,6 +14,7 @@ from icl_jax.report.statistics import FEWEST_SEEDS, interval
 from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+_LATER = 1e9  # steps by which an onset that was not seen may come later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Bound:
         else:
             inside, outside = self.low <= low and high <= self.high, high < self.low or low > self.high
         return HOLDS if inside else FAILS if outside else UNDECIDED
+
+    def stands(self, verdict: str, low: float, up: bool, down: bool) -> bool:
+        """Returns whether a verdict on an interval that begins at low stays what it is when the effect may be larger
+        (up) or smaller (down) by any amount."""
+        if verdict == HOLDS:
+            return not ((up and self.high < np.inf) or (down and self.low > -np.inf))
+        if verdict == FAILS:
+            return not (down if low >= self.high else up)  # above the bound, or below it
+        return True
 
 
 class Claim(Protocol):
@@ -93,8 +103,9 @@ def judge(
     icl, iwl: the headline suites. planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without
     results count as unfinished. num_steps: where runs end that are not planned; default: the table's largest step.
     The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is
-    done and has not diverged. Fewer than 5 units, unfinished runs, or a claim that does not fit the
-    table: undecided, with the reason. No correction for the number of claims.
+    done and has not diverged. An onset that was not seen counts as the run's last step, and a verdict that a later
+    one could overturn is none. Fewer than 5 units, unfinished runs, or a claim that does not fit the table:
+    undecided, with the reason. No correction for the number of claims.
     """
     results = Results(table, icl, iwl, num_steps, planned)
     return [_judge(claim, results) for claim in claims]
@@ -113,19 +124,32 @@ def _judge(claim: Claim, results: Results) -> Verdict:
     counted = np.isfinite(effects)
     effect, low, high = (float(x) for x in interval(effects))
     states = Counter(run.state for run in {cell: run for r in readings for cell, run in r.runs.items()}.values())
-    verdict, reason = _decide(claim.bound(), low, high, int(counted.sum()), states, len(settings))
+    verdict, reason = _decide(claim.bound(), low, high, int(counted.sum()), states)
+    if not claim.bound().stands(verdict, low, *_may_move(claim, settings, readings, values, units)):
+        verdict, reason = UNDECIDED, "onsets after the last step could overturn it: longer runs would tell"
     notes = [reason, *_run_notes(states), *_unit_notes(readings, units, counted)]
     return Verdict(*about, effect, low, high, int(counted.sum()), verdict, "; ".join(notes))
 
 
+def _may_move(claim: Claim, settings: list, readings: list, values: np.ndarray, units: list) -> tuple[bool, bool]:
+    """Whether the effect could be larger, and smaller, if the onsets that were not seen came later."""
+    changes = []
+    for place, reading in enumerate(readings):
+        later = values.copy()
+        later[place] += [_LATER * (unit in reading.censored) for unit in units]
+        changes.append(claim.effect(later, settings) - claim.effect(values, settings))
+    return np.greater(changes, 0).any(), np.less(changes, 0).any()
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A statistic at one setting: by unit (NaN without a run that counts), the runs it took, and the
-    units that lack a run."""
+    """A statistic at one setting: by unit (NaN without a run that counts), the units that there are, those whose
+    onset was not seen, and the runs it took."""
 
     setting: Setting
     values: dict[Unit, float]
     units: set[Unit]
+    censored: set[Unit]
     runs: dict[str, Measured]
 
 
@@ -138,16 +162,22 @@ def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
     complete = {unit: list(mine.values()) for unit, mine in picked.items() if candidates <= mine.keys()}
     if of.best is None:
         values = {unit: measured[cell].value for unit, (cell,) in complete.items()}
-    else:
-        values = _best(results, of, complete, measured)
-    return Reading(setting, values, set(picked), runs)
+        censored = {unit for unit, (cell,) in complete.items() if measured[cell].state == "censored"}
+        return Reading(setting, values, set(picked), censored, runs)
+    judged = _judged(results, of)
+    runs = {cell: judged[cell] if judged[cell].state == "unfinished" else run for cell, run in runs.items()}
+    return Reading(setting, _best(complete, runs, judged), set(picked), set(), runs)
 
 
-def _best(results: Results, of: Statistic, units: dict[Unit, list[str]], measured: dict[str, Measured]) -> dict:
-    """The value of the run that is best on the other suite, by unit."""
+def _judged(results: Results, of: Statistic) -> dict[str, Measured]:
+    """The statistic on the suite that the best run is chosen on, by cell."""
     if results.suite(of.suite) == results.suite(of.best.select):
         raise Undecidable(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")
-    judged = results.measure(dataclasses.replace(of, suite=of.best.select, best=None))
+    return results.measure(dataclasses.replace(of, suite=of.best.select, best=None))
+
+
+def _best(units: dict[Unit, list[str]], measured: dict[str, Measured], judged: dict[str, Measured]) -> dict:
+    """The value of the run that is best on the other suite, by unit."""
     values = {}
     for unit, cells in units.items():
         unfinished = any(measured[cell].state == "unfinished" for cell in cells)
@@ -157,14 +187,12 @@ def _best(results: Results, of: Statistic, units: dict[Unit, list[str]], measure
     return values
 
 
-def _decide(bound: Bound, low: float, high: float, n: int, states: Counter, settings: int) -> tuple[str, str]:
+def _decide(bound: Bound, low: float, high: float, n: int, states: Counter) -> tuple[str, str]:
     runs = states.total()
     if states["unfinished"]:
         return UNDECIDED, f"{states['unfinished']} of {runs} runs unfinished"
     if n < FEWEST_SEEDS:
         return UNDECIDED, f"{n} seed{'' if n == 1 else 's'}, and a verdict takes at least {FEWEST_SEEDS}"
-    if settings > 1 and states["censored"] == runs:
-        return UNDECIDED, "no run had an onset: nothing to compare"
     verdict = bound.verdict(low, high)
     whole = {HOLDS: "the whole interval is inside", FAILS: "the whole interval is outside"}
     return verdict, f"{whole.get(verdict, 'the interval is partly inside')} the bound"

@@ -24,11 +24,6 @@ class Series:
     values: np.ndarray
 
 
-def label_names(table: pa.Table) -> tuple[str, ...]:
-    """Returns the names of the swept quantities."""
-    return tuple(n.removeprefix(LABEL) for n in table.column_names if n.startswith(LABEL))
-
-
 def series(table: pa.Table, suite: str, metric: str = "accuracy") -> list[Series]:
     """Returns the series of a metric that has no coordinates, a run each, in the table's order of cells."""
     diverged = {c: values.max() for c, (_, values) in _lines(table, "train", "diverged").items()}

@@ -122,7 +122,8 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
 def _group(key: str, config: ConfigDict, runs: list[_Run]) -> Group:
     config = resolved(cfg.override(config, runs[0].static))
     config = cfg.with_capacity(config, [run.member for run in runs])
-    start = read_origin(config)
+    if start := read_origin(config):
+        config.init_from.step = start.step  # the run may go on meanwhile, and the newest is another start then
     return Group(key, config, load_bank(cfg.build_room(config, "bank")).digest, start.text if start else "")
 
 

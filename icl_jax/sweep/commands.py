@@ -21,7 +21,7 @@ from icl_jax.sweep import ray_engine
 from icl_jax.sweep.estimate import Cost, cost_of
 from icl_jax.sweep.features import make_features, missing_features, say_features
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.job import Job, is_done
+from icl_jax.sweep.job import Job, config_for, is_done
 from icl_jax.sweep.results import EMPTY, NoResults, results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import status_table
@@ -40,14 +40,15 @@ def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: 
         return
     sweep = open_sweep(sheet, out)
     sweep.check()
-    by_id = {cell.id: cell for cell in sweep.cells}
     note = lambda text: console.print(f"[dim]{text}[/]", highlight=False)
-    kept = [p for p in sweep.folder.plan() if any(id_ in by_id for id_ in p.cells)]
-    costs = []
-    for planned in [*kept, *sweep.proposed(most, note)]:
-        cell = max((by_id[id_] for id_ in planned.cells if id_ in by_id), key=lambda cell: cell.steps)
-        costs.append(cost_of(planned, cell, measure))
-    console.print(plan_table(costs, sweep.sheet.name))
+    kept = sweep.jobs()
+    left = [job for job in kept if not is_done(sweep.folder, job)]
+    if len(left) < len(kept):
+        note(f"{sheet.name}: {len(kept) - len(left)} populations are done and not counted here")
+    by_id = {cell.id: cell for cell in sweep.cells}
+    left += [Job(new, config_for(by_id[new.cells[0]], new)) for new in sweep.proposed(most, note)]
+    costs = [cost_of(job, measure) for job in left]
+    console.print(plan_table(costs, sheet.name))
     console.print(_totals(costs, len(sweep.cells)), highlight=False)
 
 
@@ -76,9 +77,8 @@ def plan_table(costs: list[Cost], name: str) -> Table:
 
 def _totals(costs: list[Cost], cells: int) -> str:
     steps = sum(len(c.planned.cells) * c.steps for c in costs)
-    text = (
-        f"{cells} cells in {len(costs)} programs; {steps:,} member-steps; {_bytes(sum(c.disk for c in costs))} on disk"
-    )
+    disk = _bytes(sum(cost.disk for cost in costs))
+    text = f"{cells} cells; {len(costs)} programs to run; {steps:,} member-steps; {disk} on disk"
     if costs and all(c.seconds is not None for c in costs):
         return f"{text}; {duration(sum(c.seconds for c in costs))} in all on this machine, compilation apart"
     return f"{text}; add --measure for the time"

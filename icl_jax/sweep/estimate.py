@@ -6,8 +6,7 @@ import time
 import jax
 
 from icl_jax.experiment import Experiment, prepare_experiment
-from icl_jax.sweep.cells import Cell
-from icl_jax.sweep.job import Job, config_for
+from icl_jax.sweep.job import Job
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import keep_policy
 from icl_jax.training.population import compiled_chunk, num_parameters, state_bytes
@@ -28,13 +27,12 @@ class Cost:
     seconds: float | None
 
 
-def cost_of(planned: Planned, cell: Cell, measure: bool = False) -> Cost:
-    """Returns what a population costs. cell: one of its cells; measure: compile it and time a chunk."""
-    job = Job(planned, config_for(cell, planned))
-    experiment = prepare_experiment(job.config, origin=cell.group.origin, members=list(planned.members))
+def cost_of(job: Job, measure: bool = False) -> Cost:
+    """Returns what a population costs from its first step on. measure: compile it and time a chunk."""
+    experiment = prepare_experiment(job.config, members=list(job.planned.members))
     seconds = _measure(experiment) if measure else None
     parameters = num_parameters(experiment.population())
-    return Cost(planned, job.steps, job.config.train.batch_size, parameters, _disk(experiment), seconds)
+    return Cost(job.planned, job.steps, job.config.train.batch_size, parameters, _disk(experiment), seconds)
 
 
 def _disk(experiment: Experiment) -> int:

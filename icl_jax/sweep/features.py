@@ -7,9 +7,12 @@ grid.named("features", {"in context": {"bank.name": "embeddings", "bank.path": "
 """
 
 import pathlib
+import time
 from collections.abc import Callable
 
-from icl_jax import api, transfer
+from ml_collections import ConfigDict
+
+from icl_jax import api, rundir, transfer
 from icl_jax.experiment import run_identity
 from icl_jax.initial import read_origin
 from icl_jax.names import suggest
@@ -18,8 +21,10 @@ from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.grid import Grid, Point
 from icl_jax.sweep.job import reached
 from icl_jax.sweep.sheet import Sheet
+from icl_jax.training.signals import GracefulStop
 
 PREFIX = "features:"
+POLL_S = 2.0  # between looks at features that another worker makes
 
 
 def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
@@ -49,18 +54,28 @@ def make_features(sheet: Sheet, folder: Folder, say: Callable[[str], None], prog
 
     Of several workers one makes a feature file; the others wait for it.
     """
-    for name in missing_features(sheet, folder):
-        file = features_file(sheet, folder, name)
-        with folder.claim(f"features-{file.stem}", wait=True):
-            if file.is_file():
-                continue
-            config = sheet.features[name]
-            say(f"learned features {name!r}: training their encoder")
-            run = api.train(config, file.with_suffix(""), progress=progress)
-            if run.step < config.train.num_steps:
+    files = {name: features_file(sheet, folder, name) for name in missing_features(sheet, folder)}
+    begin = lambda name: say(f"learned features {name!r}: training their encoder")
+    with GracefulStop() as stop:
+        while missing := [name for name, file in files.items() if not file.is_file()]:
+            if stop.requested:
                 return False
-            transfer.embed(run, file)
-    return True
+            if not any(_make(folder, sheet.features[n], files[n], lambda n=n: begin(n), progress) for n in missing):
+                time.sleep(POLL_S)
+        return True
+
+
+def _make(folder: Folder, config: ConfigDict, file: pathlib.Path, begin: Callable[[], None], progress: bool) -> bool:
+    """Makes features, or goes on with them; returns False when another worker has them."""
+    with folder.claim(f"features-{file.stem}") as claimed:
+        if claimed and not file.is_file():
+            begin()
+            if (file.with_suffix("") / rundir.FILE).is_file():
+                rundir.record_evals(file.with_suffix(""), config)  # how it is evaluated may have changed
+            run = api.train(config, file.with_suffix(""), progress=progress)
+            if run.step >= config.train.num_steps:
+                transfer.embed(run, file)
+        return claimed
 
 
 def with_feature_files(sheet: Sheet, folder: Folder, points: Grid) -> Grid:

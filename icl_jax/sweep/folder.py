@@ -113,10 +113,10 @@ class Folder:
         return not in_bucket(self.directory)
 
     @contextlib.contextmanager
-    def claim(self, id_: str, wait: bool = False) -> Iterator[bool]:
+    def claim(self, id_: str) -> Iterator[bool]:
         """Gives whether this process may work on the population: it now has it to itself, until it leaves (or dies).
 
-        wait: until whoever has it leaves or dies. In a bucket every process may, and several waste their time only.
+        In a bucket every process may, and several waste their time only.
         """
         if not self.has_locks:
             yield True
@@ -125,7 +125,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=0)
         except Timeout:
             yield False
             return

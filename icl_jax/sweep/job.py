@@ -129,7 +129,8 @@ def _forget_changed_suites(directory: pathlib.Path, job: Job) -> None:
 
 def _train(job: Job, directory: pathlib.Path, progress: bool) -> None:
     """Trains; a population none of whose checkpoints is good starts anew, to the same results."""
-    train = lambda: api.train(job.config, directory, progress=progress, members=list(job.planned.members))
+    members = list(job.planned.members)
+    train = lambda: api.train(job.config, directory, progress=progress, members=members, identity=job.id)
     try:
         train()
     except DamagedCheckpoint as fault:

@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from icl_jax import rundir
 from icl_jax.experiment import suite_digests
 from icl_jax.files import local, replacing
 from icl_jax.paths import as_path
-from icl_jax.rundir import config_from_json
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import done_facts, with_cells
 from icl_jax.sweep.plan import Planned
@@ -34,7 +34,7 @@ def results_table(folder: Folder) -> pa.Table:
     Unfinished populations give the rows they have. NoResults when nothing has been measured yet.
     """
     about = folder.read()
-    suites = suite_digests(config_from_json(about["config"]))
+    suites = suite_digests(rundir.config_from_json(about["config"]))
     tables = [table for planned in folder.plan() if (table := _population(folder, planned, suites)) is not None]
     if not tables:
         raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")
@@ -47,16 +47,24 @@ def _population(folder: Folder, planned: Planned, suites: dict[str, str]) -> pa.
     """The rows of a population; what was measured on a suite that means something else by now is left out."""
     try:
         if facts := done_facts(folder, planned.id):
-            stale = [name for name, digest in facts["suites"].items() if suites.get(name, digest) != digest]
             with local(folder.done_file(planned.id)) as file:
-                table = pq.read_table(file).replace_schema_metadata(None)
-            return table.filter(~pc.field("suite").isin(stale)) if stale else table
+                return _current(pq.read_table(file).replace_schema_metadata(None), facts["suites"], suites)
     except (ValueError, OSError, pa.ArrowException) as error:  # damaged
         warnings.warn(f"{error}: reading the run itself", stacklevel=2)
+    directory = folder.run_directory(planned.id)
     try:
-        return with_cells(read_metrics(folder.run_directory(planned.id) / "metrics"), planned)
+        table = with_cells(read_metrics(directory / "metrics"), planned)
+        return _current(table, rundir.read(directory)["suites"], suites)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        warnings.warn(f"{error}; left out", stacklevel=2)
+        return None
+
+
+def _current(table: pa.Table, measured: dict[str, str], suites: dict[str, str]) -> pa.Table:
+    stale = [name for name, digest in measured.items() if suites.get(name, digest) != digest]
+    return table.filter(~pc.field("suite").isin(stale)) if stale else table
 
 
 def _labelled(table: pa.Table, cells: list[dict]) -> pa.Table:

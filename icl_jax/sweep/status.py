@@ -37,13 +37,6 @@ class State:
     rate: float | None
     error: str
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds to its end at the present rate; 0 when done, None where not known."""
-        if self.word == "done":
-            return 0.0
-        return (self.steps - self.step) / self.rate if self.rate else None
-
 
 def state_of(folder: Folder, job: Job) -> State:
     """Returns the state of a population."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 
 from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.inherit import hand_down
 from icl_jax.sweep.job import Job, is_done, reached, run_job
 from icl_jax.sweep.oom import is_out_of_memory, kernel_kills
 from icl_jax.sweep.plan import halves
@@ -99,13 +100,15 @@ def _killed_for_memory(folder: Folder, job: Job) -> bool:
 
 
 def split(folder: Folder, job: Job, why: str, say: Say) -> str:
-    """Puts two populations of half the width in the place of one that this process has claimed; returns "split",
-    or "failed" for a single member."""
+    """Puts two populations of half the width in the place of one that this process has claimed, to go on from where
+    it is; returns "split", or "failed" for a single member."""
     width = len(job.planned.cells)
     try:
         parts = halves(job.planned)
     except ValueError as error:
         return fail(folder, job, str(error), say)
+    for part in parts:
+        hand_down(folder, job.planned, part)
     folder.record_failure(
         job.id, error=f"{why} with {width} members; planned anew as two of half the width", step=_step(folder, job)
     )
