@@ -4,16 +4,16 @@ Share of bursty sequences 0, .5, .9 and 1; 5 seeds.
 
     icl sweep run configs/chan2022/fig2.py
 
-Two CPU cores: 80,000 member-steps in 4.4 minutes of CPU time, some 2.5 minutes on two idle cores; 0.8 GB.
-Omniglot, mean +- sd over seeds 0 to 4 (ICL from .50, IWL from .03 to .04 by chance):
+Two CPU cores: 80,000 member-steps in 2.5 minutes; 0.8 GB. Omniglot, mean +- sd over seeds 0 to 4 (ICL from .50,
+IWL from .03 to .04 by chance):
 
     p_bursty            0            .5           .9            1
-    ICL, at 1,000     .50          .72          .87          .86
-    ICL, at the end   .50 +- .02   .63 +- .03   .91 +- .01   .94 +- .01
-    IWL, at the end   .97 +- .01   .81 +- .02   .15 +- .02   .00 +- .00
+    ICL, at 1,000     .50          .71          .87          .87
+    ICL, at the end   .50 +- .01   .61 +- .01   .91 +- .01   .94 +- .01
+    IWL, at the end   .97 +- .00   .82 +- .01   .16 +- .02   .00 +- .00
 
-All six claims hold. At .5 ICL comes first and fades as the weights take over: peak minus end .087 (95 %
-interval .056 to .117).
+All six claims hold. At .5 ICL comes first and fades as the weights take over: peak minus end .097 (95 %
+interval .080 to .114).
 
     icl sweep run configs/chan2022/fig2.py:paper
 
