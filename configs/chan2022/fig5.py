@@ -16,7 +16,8 @@ where the weights do:
 
 Five claims hold. One fails: noise of sd .1 ends with .023 (.003 to .043) less ICL than none, not more. It is the
 scale: such noise slows the weights of this network (IWL at 500 .49, without noise .87), so that ICL peaks higher,
-but does not keep them from taking over (at the end 1.00, flipped .01). From sd .2 on ICL gains: .81 (IWL .86), at .3 .88 (.46); seeds 10 and 11.
+but does not keep them from taking over (at the end 1.00, flipped .01). From sd .2 on ICL gains: .81 (IWL .86), at
+.3 .88 (.46); seeds 10 and 11.
 
     icl sweep run configs/chan2022/fig5.py:paper
 
