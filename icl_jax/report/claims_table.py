@@ -37,7 +37,6 @@ def claims_table(parts: Iterable[tuple[str, str, Sequence[Row]]]) -> Markup:
         "claimed",
         "n",
         "verdict",
-        "why",
     ]
     numbers = {"n", "claimed", "mean and 95 % interval"}
     header = [tag("th", h, scope="col", class_="number" if h in numbers else None) for h in head]
@@ -48,17 +47,23 @@ def claims_table(parts: Iterable[tuple[str, str, Sequence[Row]]]) -> Markup:
 
 
 def _row(name: str, anchor: str, bound: Bound, verdict: Verdict) -> Markup:
+    why = verdict.reason if verdict.verdict == UNDECIDED else verdict.reason.partition("; ")[2]  # beyond the interval
     home = tag("td", tag("a", name, href=f"#{anchor}"), class_="home") if anchor else None
     return tag(
         "tr",
         home,
-        tag("td", verdict.name, tag("span", verdict.statistic, class_="statistic"), class_="claim"),
+        tag(
+            "td",
+            verdict.name,
+            tag("span", verdict.statistic, class_="statistic"),
+            tag("span", why, class_="reason") if why else None,
+            class_="claim",
+        ),
         tag("td", effect_bar(bound, verdict)),
         tag("td", _effect(verdict), class_="number"),
         tag("td", verdict.bound, class_="number", data_name="claimed"),
         tag("td", verdict.n, class_="number", data_name="n"),
         tag("td", badge(verdict.verdict), class_="judged"),
-        tag("td", verdict.reason, class_="aside reason"),
     )
 
 

@@ -39,6 +39,7 @@ pre{background:var(--soft);border-radius:6px;padding:.7rem .9rem;overflow-x:auto
 pre.wrap{white-space:pre-wrap}
 .scroll{overflow:auto;max-width:100%%;max-height:48rem;margin:.5rem 0}
 .claims .scroll{max-height:none}
+.claims td.home{font-size:.93em}
 .scroll:focus-visible{outline:2px solid var(--link);outline-offset:2px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;min-width:100%%}
 th,td{padding:.38rem .7rem .38rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
@@ -48,7 +49,8 @@ td.number,th.number{text-align:right;white-space:nowrap;padding:.38rem 1rem .38r
 td:last-child,th:last-child{padding-right:.2rem}
 caption{text-align:left;font-size:.875rem;padding-bottom:.4rem}
 .aside,.statistic{color:var(--muted);font-size:.93em}
-.statistic{display:block}
+.statistic,.reason{display:block}
+.reason{color:var(--undecided);font-size:.93em}
 .label{white-space:nowrap}
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:50%%;margin-right:.5em;vertical-align:-.06em}
 svg.effect{width:8.5rem;height:1.4rem;display:block}
@@ -77,7 +79,7 @@ footer{margin-top:4rem;color:var(--muted);font-size:.84rem}
 .claims tr{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;padding:.8rem 0;
 border-bottom:1px solid var(--line)}
 .claims td,.claims td.number{border:0;padding:0;text-align:left;white-space:normal}
-.claims td.claim,.claims td.reason{grid-column:1/-1}
+.claims td.claim{grid-column:1/-1}
 .claims td.judged{order:-2;grid-column:1}
 .claims td.home{order:-1;grid-column:2}
 .claims td[data-name]::before{content:attr(data-name) " ";color:var(--muted)}
