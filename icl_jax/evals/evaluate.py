@@ -24,6 +24,8 @@ from icl_jax.evals.suites import bounds_of, never_shows_answer
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import EvalSpec, SuiteSpec
 
+_AT_ONCE = 128  # sequences drawn side by side: each may need an array over all classes
+
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
@@ -130,7 +132,7 @@ def suite_sequences(
     key = stream_key(seed, "eval", _number(name))
     drawings = source.num_exemplars, source.num_train_exemplars
     one = lambda key: sample_suite(source.task, suite, source.vocab, tables, h, key, *drawings)
-    return jax.vmap(one)(fold_each(key, 0, count))
+    return jax.lax.map(one, fold_each(key, 0, count), batch_size=min(count, _AT_ONCE))
 
 
 def _model_keys(spec: EvalSpec, name: str, seed: jax.Array) -> jax.Array:
