@@ -15,36 +15,14 @@ The files of the figures give numbers on Omniglot, 5 seeds. On glyphs the ends o
 Zipf exponent 0 / 1 / 3 .99 / .97 / .55 with IWL of common classes .00 / .94 / .45).
 """
 
-from icl_jax import default_config
+from icl_jax import load_variant
 
 
 def get_config():
-    config = default_config()
+    config = load_variant(__file__, "../quickstart.py")
     config.name = "chan2022_laptop"
-
-    config.bank.name = "auto"
-    config.bank.image_size = 14
-
-    config.task.context_len = 8
-    config.task.num_holdout = 100
-    config.task.num_labels = 32
-
-    config.model.core = "transformer"
-    config.model.num_layers = 2
-    config.model.mlp_ratio = 0
-    config.model.positions = "learned"
-    config.model.encoder = "mlp"
-    config.model.labels = "concatenated"
-
-    config.train.batch_size = 32
-    config.train.num_steps = 4000
-    config.train.schedule = "cosine"
-
     config.hypers.p_bursty = 0.9
-    config.hypers.num_classes = 256
-    config.hypers.learning_rate = 3e-3
-    config.hypers.warmup_steps = 200
-    config.hypers.final_lr_fraction = 0.05
+    config.seeds.init = config.seeds.data = 0
 
     # 512 sequences a member leave a sd of .02 at chance: too coarse for five seeds and bounds of .05.
     config.evals.every = 500

@@ -22,17 +22,14 @@ All 5 claims hold: ICL peaks at .70 (.69 to .71) and decays by .14 (.12 to .16).
 lower in the end, .10 to .19) and delays the decay a little; at the paper's scale it removes it.
 """
 
-from icl_jax import claims, default_config, grid
+from icl_jax import claims, default_config, grid, load_variant
 
 SCALES = ("laptop", "paper")
 L2 = {"laptop": (0.0, 1e-4, 1e-3), "paper": (0.0, 1e-5, 1e-4)}
 
 
 def get_config(scale="laptop"):
-    paper = scale == "paper"
-    config = default_config()
-    config.name = "singh2023_transience_paper" if paper else "singh2023_transience"
-    (_paper_network if paper else _laptop_network)(config)
+    config = _paper_network() if scale == "paper" else _laptop_network()
     config.train.weight_decay = "l2"
     # Other sequences of the ICL suite's kind: the peak of ICL is found on these and read off on those.
     config.evals.custom.icl_select = {"kind": "fewshot", "classes": "holdout"}
@@ -42,25 +39,19 @@ def get_config(scale="laptop"):
     return config
 
 
-def _laptop_network(config):
-    config.bank.name = "auto"
-    config.bank.image_size = 14
-    config.task.num_labels = 32
-    config.hypers.num_classes = 256
-    config.hypers.p_bursty = 0.5
-    config.model.mlp_ratio = 0
-    config.model.positions = "learned"
-    config.model.encoder = "mlp"
-    config.model.labels = "concatenated"
+def _laptop_network():
+    config = load_variant(__file__, "../chan2022/laptop.py")
+    config.name = "singh2023_transience"
+    config.train.schedule, config.hypers.final_lr_fraction = "constant", 0.0
     config.train.num_steps = 8_000
-    config.hypers.learning_rate = 3e-3
-    config.hypers.warmup_steps = 200
-    config.evals.every = 500
-    config.evals.num_sequences = 2048
+    config.hypers.p_bursty = 0.5
     config.checkpoint.every = 4_000
+    return config
 
 
-def _paper_network(config):
+def _paper_network():
+    config = default_config()
+    config.name = "singh2023_transience_paper"
     config.bank.name = "omniglot"
     config.bank.image_size = 105
     config.task.num_holdout = 23
@@ -71,6 +62,7 @@ def _paper_network(config):
     config.hypers.learning_rate = 3e-4
     config.evals.every = 20_000
     config.checkpoint.every = 200_000
+    return config
 
 
 def get_sweep(scale="laptop"):

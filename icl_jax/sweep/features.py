@@ -55,21 +55,20 @@ def make_features(sheet: Sheet, folder: Folder, say: Callable[[str], None], prog
     Of several workers one makes a feature file; the others wait for it.
     """
     files = {name: features_file(sheet, folder, name) for name in missing_features(sheet, folder)}
-    begin = lambda name: say(f"learned features {name!r}: training their encoder")
     with GracefulStop() as stop:
         while missing := [name for name, file in files.items() if not file.is_file()]:
             if stop.requested:
                 return False
-            if not any(_make(folder, sheet.features[n], files[n], lambda n=n: begin(n), progress) for n in missing):
+            if not any(_make(folder, sheet.features[name], files[name], say, progress) for name in missing):
                 time.sleep(POLL_S)
         return True
 
 
-def _make(folder: Folder, config: ConfigDict, file: pathlib.Path, begin: Callable[[], None], progress: bool) -> bool:
+def _make(folder: Folder, config: ConfigDict, file: pathlib.Path, say: Callable[[str], None], progress: bool) -> bool:
     """Makes features, or goes on with them; returns False when another worker has them."""
     with folder.claim(f"features-{file.stem}") as claimed:
         if claimed and not file.is_file():
-            begin()
+            say(f"learned features: training the encoder of {file.name}")
             if (file.with_suffix("") / rundir.FILE).is_file():
                 rundir.record_evals(file.with_suffix(""), config)  # how it is evaluated may have changed
             run = api.train(config, file.with_suffix(""), progress=progress)

@@ -123,6 +123,7 @@ class _Driver:
         self.deaths: dict[str, tuple[int, int]] = {}  # id -> (step, how many there)
 
     def run(self, stop: GracefulStop) -> Outcome:
+        """Runs what is left until all is done or has failed, or a signal stops it."""
         members = sum(len(job.planned.cells) for job in self.jobs)
         self.say(f"{members} members in {len(self.jobs)} populations, {len(self.done)} of them done")
         for job in self._left():
