@@ -121,6 +121,17 @@ def read_text(path: str | pathlib.Path) -> str:
         return file.read_text()
 
 
+def stamp(path: pathlib.Path) -> tuple | None:
+    """Returns what tells a file from the one that takes its place, None where there is none."""
+    try:
+        if in_bucket(path):
+            return tuple(sorted((name, str(value)) for name, value in filesystem(path).info(str(path)).items()))
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def remove_tree(directory: pathlib.Path) -> None:
     """Removes a directory with all that is in it, if it is there."""
     if in_bucket(directory):

@@ -1,6 +1,7 @@
-"""Help for mistyped names and for numbers out of range."""
+"""Help for mistyped names, names that cannot be files, and numbers out of range."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 
@@ -17,3 +18,13 @@ def check_least(room: str, spec: object, least: Mapping[str, float]) -> None:
         value = getattr(spec, field)
         if value < limit:
             raise ValueError(f"{room}.{field} {value} must be at least {limit}; raise it")
+
+
+def check_file_name(what: str, name: str) -> None:
+    """Raises ValueError for a name that is no plain file name. what: what it names, such as "config.name"."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in (".", ".."):
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "run"
+        raise ValueError(
+            f"{what} {name!r} is no plain file name: use letters, digits and . _ - alone (not . or ..), such as "
+            f"{plain!r}; choose the directory with --config.out or --out"
+        )
