@@ -239,15 +239,143 @@ def test_fewer_than_five_seeds_are_undecided_and_say_so():
     assert one.n == 1 and one.effect_text == "0.430" and np.isnan(one.low)
 
 
-def test_diverged_runs_drop_their_seed_and_are_counted():
-    claim = claims.larger("x", ICL, ALL, NONE, by=0.2)
-    diverged = lambda named, seed: 550 if (named[P], seed) in ((1.0, 1), (0.0, 1), (0.0, 3)) else -1
-    found = verdict(claim, table_of(seeds=range(8), diverged=diverged))
-    np.testing.assert_allclose(found.effect, 0.4 + 0.01 * np.mean([0, 2, 4, 5, 6, 7]))
-    assert (found.n, found.verdict) == (6, "holds")
-    assert "3 of 16 runs diverged" in found.reason and "seeds 1, 3 left out" in found.reason
-    few = verdict(claim, table_of(diverged=diverged))
-    assert (few.n, few.verdict) == (3, "undecided") and "3 of 10 runs diverged" in few.reason
+def half_diverged(values, at=50):
+    """A table in which run (p, seed) ends at values[p][seed], or diverges at step `at` where that is None."""
+    known = {p: [0.9 if v is None else v for v in mine] for p, mine in values.items()}
+    curve = lambda named, seed, step: {"headline_icl": known[named[P]][seed], "headline_iwl": 0.5}
+    diverged = lambda named, seed: at if values[named[P]][seed] is None else -1
+    return results(curve, {P: tuple(values)}, seeds=range(10), steps=(0, 100), diverged=diverged)
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected", "counted_as"),
+    [
+        (claims.within("five of ten at .9, five died", ICL, ALL, low=0.8), "fails", "0"),
+        (claims.within("nor are they small", ICL, ALL, high=0.6), "fails", "1"),
+        (claims.within("nor in between", ICL, ALL, low=0.2, high=0.97), "undecided", "0"),
+        (claims.larger("the larger one died", ICL, ALL, NONE, by=0.2), "undecided", "0"),
+        (claims.larger("the smaller one died", ICL, NONE, ALL, by=-0.6), "holds", "1"),
+        (claims.larger("the largest of the others died", ICL, NONE, [ALL, NONE], by=-0.6), "holds", "1"),
+        (claims.same("an equivalence", ICL, ALL, NONE, margin=0.45), "undecided", "1"),
+        (claims.trend("a trend that death would turn", ICL, over=P), "undecided", "0"),
+        (claims.within("a loss has no upper limit", claims.final("icl", "loss"), ALL, high=9), "undecided", ""),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_diverged_run_counts_with_the_value_least_favourable_to_the_claim(claim, expected, counted_as):
+    """Ten seeds: at p 1 five end at .9 and five diverge before they are measured; at p 0 all end at .5."""
+    rows = half_diverged({0.0: [0.5] * 10, 1.0: [0.9] * 5 + [None] * 5}).to_pylist()
+    rows += [r | {"metric": "loss", "value": 1.0} for r in rows if r["metric"] == "accuracy"]
+    found = verdict(claim, type(table_of()).from_pylist(rows))
+    assert found.verdict == expected, found.reason
+    if counted_as:
+        assert found.n == 10, "no seed is dropped"
+        count = f"5 of {10 if isinstance(claim, claims.within) else 20} runs diverged"
+        assert f"{count} and count as {counted_as}, the least favourable to the claim" in found.reason
+    else:
+        assert "has no limit to count them with" in found.reason and np.isnan(found.effect)
+
+
+def test_the_mean_with_diverged_runs_is_the_one_worked_out_by_hand():
+    table = half_diverged({0.0: [0.5] * 10, 1.0: [0.9] * 8 + [None] * 2})
+    of = lambda claim: verdict(claim, table).effect
+    np.testing.assert_allclose(of(claims.within("x", ICL, ALL, low=0)), 0.72)
+    np.testing.assert_allclose(of(claims.larger("x", ICL, ALL, NONE)), 0.22)
+    np.testing.assert_allclose(of(claims.larger("x", ICL, NONE, ALL)), 0.5 - 0.92)
+    share = claims.within("floor .5, ceiling 1: from -1 to 1", claims.final("icl", "share"), ALL, low=-2)
+    np.testing.assert_allclose(of(share), (8 * 0.8 - 2) / 10)
+
+
+def test_what_was_measured_before_a_run_diverged_is_used():
+    """At p 1 each run stands at .9 up to step 500 and diverges at 550."""
+    curve = lambda named, seed, step: {"headline_icl": 0.5 + 0.4 * (step >= 200), "headline_iwl": 0.5, "chosen": 0.1}
+    table = results(curve, {P: (1.0,)}, diverged=lambda named, seed: 550)
+    value = lambda of, **bounds: verdict(claims.within("x", of, ALL, **bounds), table)
+    before = value(claims.at("icl", 500), low=0.85)
+    assert (before.verdict, before.n, before.reason) == ("holds", 5, "the whole interval is inside the bound")
+    assert value(claims.at("icl", 600), low=0.85).verdict == "fails"
+    assert value(claims.onset("icl"), low=200, high=200).verdict == "holds"
+    peak = value(claims.peak("icl"), low=0.9)
+    assert peak.verdict == "holds" and "5 of 5 runs diverged and count as 0.9" in peak.reason
+    assert value(claims.peak("icl"), high=0.95).effect == 1, "it might have come to more"
+    np.testing.assert_allclose(value(claims.decay("icl"), low=0.2).effect, 0)
+    np.testing.assert_allclose(value(claims.decay("icl"), high=0.2).effect, 1)
+    np.testing.assert_allclose(value(claims.decay("icl", select="chosen"), low=0).effect, 0.5 - 1)
+
+
+def test_a_run_that_diverged_without_an_onset_is_censored_there():
+    table = table_of(diverged=lambda named, seed: 150 if named[P] == 1 else -1)
+    found = verdict(claims.within("x", claims.onset("icl"), ALL, low=0, high=1000), table)
+    assert found.effect == 100 and found.verdict == "undecided" and "5 of 5 runs had no onset" in found.reason
+
+
+def test_a_metric_without_a_value_is_unmeasured_and_not_a_divergence():
+    rows = table_of(diverged=lambda named, seed: 50 if seed == 4 else -1).to_pylist()
+    nan = lambda r: r["label/p_bursty"] == 1 and r["metric"] == "share" and r["step"] == 1000
+    table = type(table_of()).from_pylist([r | ({"value": float("nan")} if nan(r) else {}) for r in rows])
+    found = verdict(claims.within("x", claims.final("icl", "share"), ALL, low=0), table)
+    assert found.verdict == "undecided" and found.reason.startswith("4 of 5 runs have no value (NaN)")
+    assert "1 of 5 runs diverged" in found.reason
+    assert verdict(claims.within("x", claims.peak("icl", metric="share"), ALL, low=0), table).verdict == "undecided"
+
+
+def test_every_metric_has_limits_to_count_diverged_runs_with():
+    from icl_jax.evals.metrics import OF_SUITE
+    from icl_jax.report.measure import LIMITS
+
+    assert set(OF_SUITE) - {"share"} <= set(LIMITS)  # a share's follow from its floor and ceiling
+
+
+def test_when_all_draws_of_a_seed_diverged_the_best_of_them_did_too():
+    labels = {"net": ("rnn",), "draw": (0.0, 1.0)}
+    table = table_of(draws, labels, diverged=lambda named, seed: 50 if seed == 2 else -1)
+    of = ICL.best_of("draw", select="chosen")
+    found = verdict(claims.within("x", of, {"net": "rnn"}, low=-1), table)
+    assert found.n == 5 and "2 of 10 runs diverged and count as 0" in found.reason
+
+
+# --- training metrics ---
+
+
+def loss_by_chunk(chunk: int, end=1000):
+    """A table in which the loss at step t is t, logged as means over chunks."""
+    rows = [r for r in table_of(labels={P: (1.0,)}).to_pylist() if r["metric"] != "loss"]
+    heads = {r["cell"]: {k: v for k, v in r.items() if k not in ("step", "suite", "metric", "value")} for r in rows}
+    for head in heads.values():
+        for step in range(chunk, end + 1, chunk):
+            value = float(np.arange(step - chunk + 1, step + 1).mean())
+            rows.append(head | {"step": step, "suite": "train", "metric": "loss", "value": value})
+    return type(table_of()).from_pylist(rows)
+
+
+@pytest.mark.parametrize("chunk", [10, 50, 100, 200])
+def test_a_training_statistic_is_of_its_window_whatever_the_chunk(chunk):
+    table = loss_by_chunk(chunk)
+    value = lambda of: verdict(claims.within("x", of, ALL, low=0), table).effect
+    np.testing.assert_allclose(value(claims.final("train", "loss", window=200)), np.arange(801, 1001).mean())
+    np.testing.assert_allclose(value(claims.final("train", "loss", window=1000)), np.arange(1, 1001).mean())
+    np.testing.assert_allclose(value(claims.at("train", 600, "loss", window=400)), np.arange(201, 601).mean())
+    np.testing.assert_allclose(value(claims.peak("train", metric="loss", window=400)), np.arange(601, 1001).mean())
+    np.testing.assert_allclose(value(claims.decay("train", metric="loss", window=400)), 0)
+
+
+def test_a_training_statistic_states_its_window():
+    of = claims.final("train", "loss", window=200)
+    found = verdict(claims.within("x", of, ALL, low=0), loss_by_chunk(100))
+    assert found.statistic == "final loss on train, mean of 200 steps: p_bursty 1"
+    odd = verdict(claims.within("x", claims.final("train", "loss", window=250), ALL, low=0), loss_by_chunk(100))
+    assert odd.verdict == "undecided" and "no window of 250 steps ends at step 1,000" in odd.reason
+    unsaid = claims.within("x", claims.final("train", metric="loss"), ALL, low=0)
+    assert "states no window" in verdict(unsaid, loss_by_chunk(100)).reason  # a sweep of an earlier version
+    planned = chained()[1]
+    with pytest.raises(ValueError, match=r"states no window.*window=STEPS"):
+        check(planned, claims.within("x", unsaid.of, {P: 0.5}, low=0))
+    for window in (150, 2000):
+        wrong = claims.final("train", "loss", window=window)
+        with pytest.raises(ValueError, match=f"window {window} .* not a multiple of evals.every 100"):
+            check(planned, claims.within("x", wrong, {P: 0.5}, low=0))
+    with pytest.raises(ValueError, match="for suite 'train' alone"):
+        claims.Statistic("final", "icl", window=100)
 
 
 def test_missing_runs_are_named():
@@ -374,7 +502,7 @@ def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(o
     with pytest.raises(ValueError, match="claim 'x': no ") as error:
         check(chained()[1], claims.within("x", of, {P: 0.5}, low=0))
     assert problem in str(error.value)
-    check(chained()[1], claims.within("x", claims.final("train", metric="loss"), {P: 0.5}, low=0))
+    check(chained()[1], claims.within("x", claims.final("train", "loss", window=100), {P: 0.5}, low=0))
 
 
 def test_what_only_results_can_show_is_undecided():

@@ -29,7 +29,7 @@ def rise_and_fall(p: float, steps: np.ndarray, draw) -> tuple[np.ndarray, np.nda
 
 
 def make_table(settings=(0.0, 0.5, 0.9, 1.0), seeds: int = 2, steps=STEPS, dies=(), bounds=(0.5, 1.0)):
-    """A tidy table like a run's; `dies`: members whose values are NaN in the second half."""
+    """A tidy table like a run's; `dies`: members that diverge half way."""
     rows, member, draw = [], 0, np.random.default_rng(0)
     for p in settings:
         for seed in range(seeds):
@@ -41,6 +41,8 @@ def make_table(settings=(0.0, 0.5, 0.9, 1.0), seeds: int = 2, steps=STEPS, dies=
                 share = (icl[k] - bounds[0]) / (bounds[1] - bounds[0])
                 numbers = {"accuracy": icl[k], "floor": bounds[0], "ceiling": bounds[1], "share": share}
                 found = [("icl", m, v) for m, v in numbers.items()] + [("iwl", "accuracy", iwl[k])]
+                dead = member in dies and k >= len(steps) // 2
+                found.append(("train", "diverged", steps[len(steps) // 2] - 1 if dead else -1))
                 rows += [{**base, "step": int(step), "suite": s, "metric": m, "value": float(v)} for s, m, v in found]
             member += 1
     return to_table(rows)
@@ -148,6 +150,14 @@ def test_final_table_has_the_numbers():
     assert rows["0.9"][2].startswith(f"{200 * (last.mean() - 0.5):.0f}%")
     shown = rich_table(make_table(dies=(2,)), group_by=["p_bursty"], **SUITES)
     assert [column.header for column in shown.columns] == lines[0] and shown.row_count == 4
+
+
+def test_a_value_that_was_not_measured_is_no_divergence():
+    rows = make_table().to_pylist()
+    last = lambda row: row["suite"] == "icl" and row["metric"] == "accuracy" and row["step"] == STEPS[-1]
+    unmeasured = to_table([row | ({"value": float("nan")} if last(row) else {}) for row in rows])
+    text = final_table(unmeasured, group_by=["p_bursty"], **SUITES)
+    assert all(line.strip("| ").endswith(" 0") for line in text.splitlines()[2:]), "NaN alone is no divergence"
 
 
 def test_a_bank_has_its_contact_sheet(tmp_path):

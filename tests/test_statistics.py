@@ -9,9 +9,9 @@ from icl_jax.report.series import Series
 from icl_jax.report.statistics import acquisition, acquisitions, bimodality, interval, summarise
 
 
-def acquire(values, floor=0.5, ceiling=1.0, steps=None):
+def acquire(values, floor=0.5, ceiling=1.0, steps=None, diverged=np.inf):
     steps = np.arange(len(values)) * 100 if steps is None else np.asarray(steps)
-    line = lambda v: Series("c", {}, {}, steps, np.broadcast_to(np.asarray(v, float), steps.shape))
+    line = lambda v: Series("c", {}, {}, steps, np.broadcast_to(np.asarray(v, float), steps.shape), diverged)
     return acquisition(line(values), line(floor), line(ceiling))
 
 
@@ -78,11 +78,17 @@ def test_abruptness_is_the_time_from_a_quarter_to_three_quarters():
 
 
 def test_values_after_a_divergence_do_not_count():
-    run = acquire([0.5, 0.9, 0.9, np.nan, np.nan])
+    run = acquire([0.5, 0.9, 0.9, np.nan, np.nan], diverged=250)
     assert run.diverged and run.onset == 100 and run.last_step == 200 and np.isnan(run.final)
-    assert acquire([0.5, 0.9, np.nan]).onset == 100  # to the end of what counts
-    never = acquire([np.nan, np.nan])
+    assert acquire([0.5, 0.9, np.nan], diverged=150).onset == 100  # to the end of what counts
+    never = acquire([np.nan, np.nan], diverged=0)
     assert never.diverged and never.censored and np.isnan(never.peak)
+
+
+def test_a_value_that_was_not_measured_is_no_divergence():
+    run = acquire([0.5, 0.9, np.nan, 0.9, np.nan])
+    assert not run.diverged and run.last_step == 400 and run.onset == 100 and run.is_complete(400)
+    assert not acquire([np.nan, np.nan]).diverged
 
 
 def test_accuracy_and_bounds_are_of_the_same_steps():

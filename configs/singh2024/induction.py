@@ -78,15 +78,15 @@ def get_sweep(scale="laptop"):
 
 
 def get_claims(scale="laptop"):
-    plateau = SCALES[scale]["plateau"]
+    plateau, window = SCALES[scale]["plateau"], SCALES[scale]["every"]
     base, onset = {"classes": 50, "labels": 5}, claims.onset("matching_trained")
-    loss = lambda step: claims.at("train", step, "loss")
+    loss = lambda step: claims.at("train", step, "loss", window)
     return [
         claims.within(
             "On the plateau the loss is that of a guess among the labels shown", loss(plateau), base, 0.66, 0.80
         ),
         claims.within("On the plateau there is no matching", claims.at("icl", plateau), base, 0.45, 0.56),
-        claims.within("Then the loss drops to 0", claims.final("train", "loss"), base, high=0.05),
+        claims.within("Then the loss drops to 0", claims.final("train", "loss", window), base, high=0.05),
         claims.within("New characters are matched too", claims.final("icl"), base, low=0.75),
         claims.trend("More classes delay the drop", onset, over="classes", at={"labels": 5}),
         claims.larger("10 labels delay it more", onset, at=base | {"labels": 10}, than=base, by=plateau),

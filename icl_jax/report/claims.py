@@ -192,9 +192,9 @@ KINDS = {"larger": Larger, "within": Within, "same": Same, "trend": Trend}
 
 
 def _rank_correlation(levels: np.ndarray, values: np.ndarray) -> float:
-    if not np.isfinite(values).all():
+    if np.isnan(values).any():
         return float("nan")
-    if np.ptp(values) == 0:
+    if (values == values[0]).all():
         return 0.0
     from scipy.stats import spearmanr  # here: slow to import, and only reports need it
 

@@ -13,10 +13,12 @@ Setting = tuple[float, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """One metric of one suite. steps: (S,); values: per setting (seeds, S), NaN where not measured."""
+    """One metric of one suite. steps: (S,); values: per setting (seeds, S), NaN where not measured; diverged: per
+    setting (seeds,), whether the seed did before the last step."""
 
     steps: np.ndarray
     values: dict[Setting, np.ndarray]
+    diverged: dict[Setting, np.ndarray]
 
     def __bool__(self) -> bool:
         return bool(self.values)
@@ -41,12 +43,15 @@ def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str]) ->
     diverged = {member: max(line.values()) for member, line in _lines(table, "train", "diverged", keys).items()}
     steps = np.unique([step for line in members.values() for step in line]).astype(int)
     values: dict[Setting, list] = {}
+    cut: dict[Setting, list] = {}
     for member, line in members.items():
         last = diverged.get(member, -1)
         end = last if last >= 0 else np.inf
         setting = tuple(float(member[i]) for i in place)
         values.setdefault(setting, []).append([line[s] if s <= end and s in line else np.nan for s in steps])
-    return Curves(steps, {setting: np.asarray(values[setting]) for setting in sorted(values)})
+        cut.setdefault(setting, []).append(end < max(line))
+    settings = sorted(values)
+    return Curves(steps, *({setting: np.asarray(of[setting]) for setting in settings} for of in (values, cut)))
 
 
 def _lines(table: pa.Table, suite: str, metric: str, keys: Sequence[str]) -> dict[tuple, dict[int, float]]:

@@ -1,6 +1,7 @@
 """Verdicts on claims: one statistic per seed, Student's t interval over the seeds, a bound."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -15,6 +16,8 @@ from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 _LATER = 1e9  # steps by which an onset that was not seen may come later
+_MOST_UNSURE = 10  # settings of a claim whose diverged runs can be weighed against one another
+_ORDER = {FAILS: 0, UNDECIDED: 1, HOLDS: 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +105,12 @@ def judge(
 
     icl, iwl: the headline suites. planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without
     results count as unfinished. num_steps: where runs end that are not planned; default: the table's largest step.
-    The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is
-    done and has not diverged. An onset that was not seen counts as the run's last step, and a verdict that a later
-    one could overturn is none. Fewer than 5 units, unfinished runs, or a claim that does not fit the table:
-    undecided, with the reason. No correction for the number of claims.
+    The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is done. A run that
+    diverged counts too: with what was measured before, and for what was not with the value least favourable to the
+    claim, of those that the metric can have; where it can have any, there is no verdict. An onset that was not seen
+    counts as the run's last step, and a verdict that a later one could overturn is none. Fewer than 5 units,
+    unfinished runs, a metric without a value (NaN), or a claim that does not fit the table: undecided, with the
+    reason. No correction for the number of claims.
     """
     results = Results(table, icl, iwl, num_steps, planned)
     return [_judge(claim, results) for claim in claims]
@@ -119,16 +124,70 @@ def _judge(claim: Claim, results: Results) -> Verdict:
     except Undecidable as problem:
         return Verdict(*about, np.nan, np.nan, np.nan, 0, UNDECIDED, str(problem))
     units = sorted({unit for reading in readings for unit in reading.units})
-    values = np.array([[reading.values.get(unit, np.nan) for unit in units] for reading in readings])
-    effects = claim.effect(values, settings)
-    counted = np.isfinite(effects)
-    effect, low, high = (float(x) for x in interval(effects))
-    states = Counter(run.state for run in {cell: run for r in readings for cell, run in r.runs.items()}.values())
-    verdict, reason = _decide(claim.bound(), low, high, int(counted.sum()), states)
-    if not claim.bound().stands(verdict, low, *_may_move(claim, settings, readings, values, units)):
+    runs = {cell: run for reading in readings for cell, run in reading.runs.items()}.values()
+    states = Counter(run.state for run in runs)
+    try:
+        cases = _cases(claim, settings, readings, units)
+    except Undecidable as problem:
+        return Verdict(*about, np.nan, np.nan, np.nan, 0, UNDECIDED, str(problem))
+    weighed = [_weigh(claim, settings, readings, units, case, states) for case in cases]
+    case, ends, verdict, reason = min(weighed, key=lambda one: _ORDER[one[2]])
+    counted = np.isfinite(case.effects)
+    notes = [reason, *_run_notes(states, case), *_unit_notes(readings, units, counted | case.boundless)]
+    return Verdict(*about, *ends, int(counted.sum()), verdict, "; ".join(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A way in which what diverged runs did not live to show may have come out.
+
+    values: (settings, units); effects: (units,); taken: the values that stand for diverged runs.
+    """
+
+    values: np.ndarray
+    effects: np.ndarray
+    taken: tuple[float, ...]
+
+    @property
+    def boundless(self) -> np.ndarray:
+        """Units (U,) whose effect could be as far from the claim as one likes."""
+        return np.isinf(self.effects)
+
+
+def _cases(claim: Claim, settings: list, readings: list["Reading"], units: list) -> list[Case]:
+    """The cases that are against the claim: the smallest effect of every unit where it is claimed to be large, the
+    largest where it is claimed to be small, or both. An effect is at its ends where the values are at theirs."""
+    ends = np.array([[reading.ends.get(unit, (np.nan, np.nan)) for unit in units] for reading in readings])
+    low, high = ends.reshape(len(readings), len(units), 2).transpose(2, 0, 1)
+    unsure = np.flatnonzero((low < high).any(1))
+    if len(unsure) > _MOST_UNSURE:
+        raise Undecidable(f"runs diverged at {len(unsure)} settings, too many to weigh against one another")
+    upper = np.zeros((2 ** len(unsure), len(readings), 1), bool)
+    upper[:, unsure, 0] = list(itertools.product((False, True), repeat=len(unsure)))
+    values = np.where(upper, high, low)
+    with np.errstate(invalid="ignore"):  # infinite ends
+        effects = np.array([claim.effect(choice, settings) for choice in values])
+    bound, against = claim.bound(), []
+    if bound.low > -np.inf:
+        against.append(np.where(np.isnan(effects), np.inf, effects).argmin(0))
+    if bound.high < np.inf:
+        against.append(np.where(np.isnan(effects), -np.inf, effects).argmax(0))
+    each = np.arange(len(units))
+    chosen = [(values[picked, :, each].T, effects[picked, each]) for picked in against]
+    return [Case(mine, effect, tuple(sorted({*mine[low < high]}))) for mine, effect in chosen]
+
+
+def _weigh(
+    claim: Claim, settings: list, readings: list["Reading"], units: list, case: Case, states: Counter
+) -> tuple[Case, tuple[float, float, float], str, str]:
+    """The interval of a case, and the verdict on it with its reason."""
+    if case.boundless.any():
+        return case, (np.nan,) * 3, UNDECIDED, f"runs diverged, and {claim.of.metric} has no limit to count them with"
+    effect, low, high = (float(x) for x in interval(case.effects))
+    verdict, reason = _decide(claim.bound(), low, high, int(np.isfinite(case.effects).sum()), states)
+    if not claim.bound().stands(verdict, low, *_may_move(claim, settings, readings, case.values, units)):
         verdict, reason = UNDECIDED, "onsets after the last step could overturn it: longer runs would tell"
-    notes = [reason, *_run_notes(states), *_unit_notes(readings, units, counted)]
-    return Verdict(*about, effect, low, high, int(counted.sum()), verdict, "; ".join(notes))
+    return case, (effect, low, high), verdict, reason
 
 
 def _may_move(claim: Claim, settings: list, readings: list, values: np.ndarray, units: list) -> tuple[bool, bool]:
@@ -143,11 +202,11 @@ def _may_move(claim: Claim, settings: list, readings: list, values: np.ndarray, 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A statistic at one setting: by unit (NaN without a run that counts), the units that there are, those whose
-    onset was not seen, and the runs it took."""
+    """A statistic at one setting: by unit its ends (`Measured.low`, `high`; NaN without a run that counts), the units
+    that there are, those whose onset was not seen, and the runs it took."""
 
     setting: Setting
-    values: dict[Unit, float]
+    ends: dict[Unit, tuple[float, float]]
     units: set[Unit]
     censored: set[Unit]
     runs: dict[str, Measured]
@@ -161,9 +220,9 @@ def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
     candidates = {key for mine in picked.values() for key in mine}
     complete = {unit: list(mine.values()) for unit, mine in picked.items() if candidates <= mine.keys()}
     if of.best is None:
-        values = {unit: measured[cell].value for unit, (cell,) in complete.items()}
+        ends = {unit: (measured[cell].low, measured[cell].high) for unit, (cell,) in complete.items()}
         censored = {unit for unit, (cell,) in complete.items() if measured[cell].state == "censored"}
-        return Reading(setting, values, set(picked), censored, runs)
+        return Reading(setting, ends, set(picked), censored, runs)
     judged = _judged(results, of)
     runs = {cell: judged[cell] if judged[cell].state == "unfinished" else run for cell, run in runs.items()}
     return Reading(setting, _best(complete, runs, judged), set(picked), set(), runs)
@@ -177,20 +236,28 @@ def _judged(results: Results, of: Statistic) -> dict[str, Measured]:
 
 
 def _best(units: dict[Unit, list[str]], measured: dict[str, Measured], judged: dict[str, Measured]) -> dict:
-    """The value of the run that is best on the other suite, by unit."""
-    values = {}
+    """The ends of the run that is best on the other suite, by unit: diverged ones are passed over, but for a unit
+    that has no other."""
+    ends = {}
     for unit, cells in units.items():
         unfinished = any(measured[cell].state == "unfinished" for cell in cells)
         alive = [cell for cell in cells if np.isfinite(judged[cell].value)]
-        usable = alive and not unfinished
-        values[unit] = measured[max(alive, key=lambda cell: judged[cell].value)].value if usable else np.nan
-    return values
+        if unfinished:
+            ends[unit] = (np.nan, np.nan)
+        elif alive:
+            best = measured[max(alive, key=lambda cell: judged[cell].value)]
+            ends[unit] = (best.low, best.high)
+        else:
+            ends[unit] = (min(measured[cell].low for cell in cells), max(measured[cell].high for cell in cells))
+    return ends
 
 
 def _decide(bound: Bound, low: float, high: float, n: int, states: Counter) -> tuple[str, str]:
     runs = states.total()
     if states["unfinished"]:
         return UNDECIDED, f"{states['unfinished']} of {runs} runs unfinished"
+    if states["unmeasured"]:
+        return UNDECIDED, f"{states['unmeasured']} of {runs} runs have no value (NaN): the metric is not defined there"
     if n < FEWEST_SEEDS:
         return UNDECIDED, f"{n} seed{'' if n == 1 else 's'}, and a verdict takes at least {FEWEST_SEEDS}"
     verdict = bound.verdict(low, high)
@@ -198,17 +265,19 @@ def _decide(bound: Bound, low: float, high: float, n: int, states: Counter) -> t
     return verdict, f"{whole.get(verdict, 'the interval is partly inside')} the bound"
 
 
-def _run_notes(states: Counter) -> Iterable[str]:
+def _run_notes(states: Counter, case: Case) -> Iterable[str]:
     runs = states.total()
     if states["diverged"]:
-        yield f"{states['diverged']} of {runs} runs diverged"
+        count = f"{states['diverged']} of {runs} runs diverged"
+        values = " or ".join(f"{value:g}" for value in case.taken)
+        yield f"{count} and count as {values}, the least favourable to the claim" if values else count
     if states["censored"]:
         yield f"{states['censored']} of {runs} runs had no onset and count as their last step"
 
 
 def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray) -> Iterable[str]:
     for reading in readings:
-        if missing := [unit for unit in units if unit not in reading.values]:
+        if missing := [unit for unit in units if unit not in reading.ends]:
             yield f"runs missing at {show(reading.setting) or 'any setting'} with {show_units(missing)}"
     if left_out := [unit for unit, counts in zip(units, counted, strict=True) if not counts]:
         yield f"{show_units(left_out)} left out"
@@ -229,6 +298,7 @@ def check_claims(
     end = max((cell.end for cell in cells.values()), default=0)
     for claim in claims:
         try:
+            claim.of.check_window()
             _check_suites(claim.of, known, headlines)
             _check_measured(claim.of, metrics, every, end)
             for setting in claim.settings(cells):
@@ -240,6 +310,12 @@ def check_claims(
 def _check_measured(of: Statistic, metrics: Sequence[str], every: int, end: int) -> None:
     if of.metric not in metrics and "train" not in of.suites():
         raise ValueError(f"no metric {of.metric!r}{suggest(of.metric, metrics)}")
+    if of.window is not None and (of.window % every or of.window > (of.step or end)):
+        fits = max(1, min(of.step or end, of.window) // every) * every
+        raise ValueError(
+            f"window {of.window} of {of.metric} on {of.suite!r} is not a multiple of evals.every {every} up to "
+            f"{of.step or end} steps: use {fits}"
+        )
     if of.step is not None and (of.step % every or not 0 <= of.step <= end):
         fits = min(end, round(of.step / every) * every)
         raise ValueError(f"no evaluation at step {of.step}: they come every {every} steps up to {end}; use {fits}")

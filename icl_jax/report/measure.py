@@ -8,13 +8,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from icl_jax.names import suggest
-from icl_jax.report.series import LABEL, SEED, Series, series
+from icl_jax.report.series import LABEL, SEED, Series, series, windowed
 from icl_jax.report.statistics import acquisition
 from icl_jax.report.units import Cell, Planned, Undecidable, planned_cells
 
 KINDS = ("final", "peak", "decay", "onset", "at")
 HEADLINES = {"icl": "ICL", "iwl": "IWL"}
+TRAIN = "train"  # the suite of what is measured while training, as means over chunks
 _NOT_BEST = ("decay", "onset")  # more of them is not better
+_SHARES = ("accuracy", "accuracy_all", "accuracy_context", "floor", "ceiling")
+_SHARES += ("pred_context", "pred_rare", "pred_common", "pred_first_ways")
+# what a metric can be at least and at most, whatever the run did
+LIMITS = {name: (0.0, 1.0) for name in _SHARES} | {name: (0.0, np.inf) for name in ("loss", "grad_norm")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +34,9 @@ class Best:
 class Statistic:
     """What one run is reduced to; made by `final`, `peak`, `decay`, `onset` and `at`.
 
-    suite, select: an evaluation suite, or "icl" or "iwl" for the headline suites of the config.
-    ValueError for a kind, a step or a `best` that makes no sense.
+    suite, select: an evaluation suite, or "icl" or "iwl" for the headline suites of the config, or "train".
+    window: of "train", the steps that a value is the mean of. ValueError for a kind, a step, a window or a `best`
+    that makes no sense.
     """
 
     kind: str
@@ -39,6 +45,7 @@ class Statistic:
     select: str | None = None
     step: int | None = None
     best: Best | None = None
+    window: int | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -49,8 +56,22 @@ class Statistic:
             raise ValueError(f"statistic {self.kind!r} with select {self.select!r}: only 'peak' and 'decay' take it")
         if self.kind == "onset" and self.metric != "accuracy":
             raise ValueError(f"onset of metric {self.metric!r}: floor and ceiling are accuracies; leave metric out")
+        if self.window is not None and (self.suite != TRAIN or self.window < 1):
+            raise ValueError(
+                f"statistic of {self.suite!r} with window {self.window}: a window is a number of training steps, for "
+                f"suite {TRAIN!r} alone; leave it out elsewhere"
+            )
         if self.best is not None:
             self._check_best(self.best)
+
+    def check_window(self) -> None:
+        """Raises Undecidable for a statistic of training without a window: chunks, of which its values are the means,
+        have no length of their own."""
+        if self.suite == TRAIN and self.window is None and self.kind != "onset":
+            raise Undecidable(
+                f"{self.kind} {self.metric} of suite {TRAIN!r} states no window: it is a mean over some steps; say "
+                "over how many with window=STEPS, a multiple of evals.every"
+            )
 
     def best_of(self, label: str, select: str) -> "Statistic":
         """Returns this statistic of the best run over a label such as a random draw.
@@ -81,6 +102,7 @@ class Statistic:
             "onset": f"onset of {of}",
             "at": f"{of} at step {self.step}",
         }[self.kind]
+        text += f", mean of {self.window:,} steps" if self.window else ""
         text += f" (peak chosen on {HEADLINES.get(self.select, self.select)})" if self.select else ""
         if self.best:
             text += f" of the best {self.best.label} on {HEADLINES.get(self.best.select, self.best.select)}"
@@ -93,24 +115,25 @@ def _subject(suite: str, metric: str) -> str:
     return HEADLINES[suite] if metric == "accuracy" else f"{HEADLINES[suite]} {metric}"
 
 
-def final(suite: str, metric: str = "accuracy") -> Statistic:
-    """Returns the value at the last evaluation."""
-    return Statistic("final", suite, metric)
+def final(suite: str, metric: str = "accuracy", window: int | None = None) -> Statistic:
+    """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps."""
+    return Statistic("final", suite, metric, window=window)
 
 
-def peak(suite: str, select: str | None = None, metric: str = "accuracy") -> Statistic:
+def peak(suite: str, select: str | None = None, metric: str = "accuracy", window: int | None = None) -> Statistic:
     """Returns the value at the step where `select`, another suite, is largest (the first such step).
 
     Without `select` the peak is chosen on the values it reports, the largest of many noisy ones: with
     1,000 sequences (standard error .016) and 30 evaluations of a flat curve it may lie .03 too high.
+    Of suite "train": over the means of windows of `window` steps.
     """
-    return Statistic("peak", suite, metric, select)
+    return Statistic("peak", suite, metric, select, window=window)
 
 
-def decay(suite: str, select: str | None = None, metric: str = "accuracy") -> Statistic:
+def decay(suite: str, select: str | None = None, metric: str = "accuracy", window: int | None = None) -> Statistic:
     """Returns peak minus final: transience. Without `select` it is never below 0, as the peak is biased up:
-    compare it between settings, or with a bound well above the noise."""
-    return Statistic("decay", suite, metric, select)
+    compare it between settings, or with a bound well above the noise. window: as in `peak`."""
+    return Statistic("decay", suite, metric, select, window=window)
 
 
 def onset(suite: str) -> Statistic:
@@ -118,17 +141,27 @@ def onset(suite: str) -> Statistic:
     return Statistic("onset", suite)
 
 
-def at(suite: str, step: int, metric: str = "accuracy") -> Statistic:
-    """Returns the value at a step."""
-    return Statistic("at", suite, metric, step=step)
+def at(suite: str, step: int, metric: str = "accuracy", window: int | None = None) -> Statistic:
+    """Returns the value at a step. Of suite "train": the mean over the `window` steps up to it."""
+    return Statistic("at", suite, metric, step=step, window=window)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A statistic of one run. state: "", "censored" (no onset), "diverged" or "unfinished" (NaN both)."""
+    """A statistic of one run. state: "", "censored" (no onset), "diverged", "unmeasured" or "unfinished".
+
+    value: NaN in the last three. low, high: of a run that diverged before it was measured, what the statistic could
+    have been, as far as that is known; else the value.
+    """
 
     value: float
     state: str = ""
+    low: float = np.nan
+    high: float = np.nan
+
+
+def _exact(value: float, state: str = "") -> Measured:
+    return Measured(value, state, value, value)
 
 
 class Results:
@@ -150,6 +183,7 @@ class Results:
 
     def measure(self, of: Statistic) -> dict[str, Measured]:
         """Returns the statistic of every run, by cell, without regard to `of.best`."""
+        of.check_window()
         lines = self.series(of.suite, of.metric)
         last = max(line.steps[-1] for line in lines.values())  # a suite may be evaluated more seldom than others
         return {cell: self._measured(of, cell, lines.get(cell), last) for cell in self.cells}
@@ -184,29 +218,62 @@ class Results:
         return f"suite {suite!r} has no metric {metric!r}{suggest(metric, metrics)}"
 
     def _measured(self, of: Statistic, cell: str, line: Series | None, last: int) -> Measured:
-        if line is not None and not np.isfinite(line.values[-1]):
-            return Measured(np.nan, "diverged")
         run = self.cells[cell]
-        if line is None or line.steps[-1] < min(last, run.end) or run.last < run.end:
+        ended = line is not None and line.steps[-1] >= min(last, run.end) and run.last >= run.end
+        if not ended and (line is None or line.counts.all()):
             return Measured(np.nan, "unfinished")
+        line = self._windows(of, line)
         if of.kind == "onset":
             return self._onset(of, line)
-        return Measured(self._value(of, line))
+        if of.kind in ("final", "at"):
+            place = len(line.steps) - 1 if of.kind == "final" else self._place(of, line)
+            if not line.counts[place]:
+                return Measured(np.nan, "diverged", *self._limits(of, line))
+            value = float(line.values[place])
+            return _exact(value) if np.isfinite(value) else Measured(np.nan, "unmeasured")
+        return self._peak(of, line)
 
-    def _value(self, of: Statistic, line: Series) -> float:
-        if of.kind == "final":
-            return float(line.values[-1])
-        if of.kind == "at":
-            return float(line.values[self._place(of, line)])
-        chosen_on_name = of.select or of.suite
-        chosen_on = self._line(chosen_on_name, of.metric, line.cell)
+    def _windows(self, of: Statistic, line: Series) -> Series:
+        """The series that a statistic is of: means over its window, where it has one."""
+        if of.window is None:
+            return line
+        end = of.step if of.kind == "at" else int(line.steps[-1])
+        one = of.kind in ("at", "final")
+        try:
+            return windowed(line, of.window, [end] if one else np.arange(end, of.window - 1, -of.window)[::-1])
+        except ValueError as problem:
+            raise Undecidable(str(problem)) from None
+
+    def _peak(self, of: Statistic, line: Series) -> Measured:
+        """The peak, or the decay from it. The peak of a run that diverged is at least what was measured before."""
+        name = of.select or of.suite
+        chosen_on = self._line(name, of.metric, line.cell) if of.select else line
         if not np.array_equal(line.steps, chosen_on.steps):
             raise Undecidable(
-                f"{of.suite!r} was evaluated at {len(line.steps)} steps and {chosen_on_name!r}, on which the peak is "
+                f"{of.suite!r} was evaluated at {len(line.steps)} steps and {name!r}, on which the peak is "
                 f"chosen, at {len(chosen_on.steps)}: a suite added later is scored on the checkpoints kept"
             )
-        top = line.values[chosen_on.values.argmax()]
-        return float(top if of.kind == "peak" else top - line.values[-1])
+        values, by = line.values[line.counts], chosen_on.values[line.counts]
+        if not np.isfinite(values).all() or not np.isfinite(by).all():
+            return Measured(np.nan, "unmeasured")
+        low, high = self._limits(of, line)
+        top = float(values[by.argmax()]) if len(values) else low
+        if line.counts.all():
+            return _exact(top if of.kind == "peak" else top - float(values[-1]))
+        if of.kind == "peak":
+            return Measured(np.nan, "diverged", top, high)
+        return Measured(np.nan, "diverged", top - high if of.select else 0.0, high - low)
+
+    def _limits(self, of: Statistic, line: Series) -> tuple[float, float]:
+        """What a metric can be at least and at most."""
+        if of.metric != "share":
+            return LIMITS.get(of.metric, (-np.inf, np.inf))
+        floor, ceiling = (self._line(of.suite, name, line.cell).values for name in ("floor", "ceiling"))
+        known = np.flatnonzero(np.isfinite(floor) & np.isfinite(ceiling) & (ceiling > floor))
+        if not len(known):
+            return -np.inf, np.inf
+        floor, span = floor[known[-1]], ceiling[known[-1]] - floor[known[-1]]
+        return float(-floor / span), float((1 - floor) / span)
 
     def _place(self, of: Statistic, line: Series) -> int:
         place = int(np.searchsorted(line.steps, of.step))
@@ -221,7 +288,9 @@ class Results:
             run = acquisition(line, *bounds)
         except ValueError as problem:
             raise Undecidable(str(problem)) from None
-        return Measured(run.restricted_onset, "censored" if run.censored else "")
+        if not np.isfinite(run.last_step):
+            return Measured(np.nan, "unmeasured")
+        return _exact(run.restricted_onset, "censored" if run.censored else "")
 
 
 def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, Cell]:

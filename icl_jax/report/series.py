@@ -1,6 +1,7 @@
 """One run's values over training, out of the results table of a sweep."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,9 @@ FIXED = ("cell", "step", "suite", "metric", "value")
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """Values (S,) of one metric of one run at `steps` (S,), in order; NaN from where the run diverged.
+    """Values (S,) of one metric of one run at `steps` (S,), in order; NaN where there is none and after it diverged.
 
-    labels: the swept quantities; seeds: by stream.
+    labels: the swept quantities; seeds: by stream; diverged: the last step before the run diverged, if it did.
     """
 
     cell: str
@@ -22,18 +23,41 @@ class Series:
     seeds: dict[str, int]
     steps: np.ndarray
     values: np.ndarray
+    diverged: float = math.inf
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Which steps (S,) the run came to before it diverged."""
+        return self.steps <= self.diverged
 
 
 def series(table: pa.Table, suite: str, metric: str = "accuracy") -> list[Series]:
     """Returns the series of a metric that has no coordinates, a run each, in the table's order of cells."""
-    diverged = {c: values.max() for c, (_, values) in _lines(table, "train", "diverged").items()}
+    diverged = {cell: values.max() for cell, (_, values) in _lines(table, "train", "diverged").items()}
     about = _about(table)
     found = []
     for cell, (steps, values) in _lines(table, suite, metric).items():
         last = diverged.get(cell, -1)
-        alive = (steps <= last) if last >= 0 else np.ones(len(steps), bool)
-        found.append(Series(cell, *about[cell], steps, np.where(alive, values, np.nan)))
+        line = Series(cell, *about[cell], steps, values, float(last) if last >= 0 else math.inf)
+        found.append(dataclasses.replace(line, values=np.where(line.counts, values, np.nan)))
     return found
+
+
+def windowed(line: Series, window: int, ends: np.ndarray) -> Series:
+    """Returns the means of a training metric over the `window` steps up to each of `ends`.
+
+    line: means over chunks, each up to its step. ValueError where a window does not begin and end with chunks.
+    """
+    bounds, values = np.concatenate([[0], line.steps]), []
+    for end in ends:
+        first, last = np.searchsorted(bounds, [end - window, end])
+        if last == len(bounds) or bounds[last] != end or bounds[first] != end - window:
+            raise ValueError(
+                f"no window of {window:,} steps ends at step {end:,} of cell {line.cell}: training is logged at steps "
+                f"{', '.join(map(str, line.steps[:3]))}, ..., {line.steps[-1]}; take a multiple of evals.every for both"
+            )
+        values.append(np.average(line.values[first:last], weights=np.diff(bounds[first : last + 1])))
+    return dataclasses.replace(line, steps=np.asarray(ends), values=np.array(values))
 
 
 def _about(table: pa.Table) -> dict[str, tuple[dict, dict]]:

@@ -55,7 +55,7 @@ class Acquisition:
     onset: first step of a sustained crossing of half way from floor to ceiling. half_decay: first step
     after the peak at which the accuracy is half way down from the peak to the floor, or below
     (transience); NaN without an onset, as the peak is then noise. abruptness: steps from 25 % to 75 %
-    of the way at the onset, interpolated between evaluations. last_step: of the values that count. end: where
+    of the way at the onset, interpolated between evaluations. last_step: of the evaluations that count. end: where
     the run is to end, where that is known.
     """
 
@@ -91,18 +91,19 @@ def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition
     """Returns how one run acquired an ability, from its accuracy and that of the two oracles.
 
     Sustained: at or above half way at this evaluation and at the next one, if there is one. A suite
-    whose ceiling is not above its floor has no onset. Values after a divergence (NaN) do not count.
+    whose ceiling is not above its floor has no onset. Values after a divergence, and NaN, do not count.
     The peak is the largest of noisy evaluations, and so biased up. ValueError for unequal steps.
     """
     for other in (floor, ceiling):
         if not np.array_equal(accuracy.steps, other.steps):
             raise ValueError(f"cell {accuracy.cell}: accuracy, floor and ceiling at different steps; evaluate together")
-    alive = np.isfinite(accuracy.values)
-    steps, values, low, high = (a[alive] for a in (accuracy.steps, accuracy.values, floor.values, ceiling.values))
+    known = accuracy.counts & np.isfinite(accuracy.values)
+    steps, values, low, high = (a[known] for a in (accuracy.steps, accuracy.values, floor.values, ceiling.values))
     about = (accuracy.cell, accuracy.labels, accuracy.seeds)
-    nan = float("nan")
+    nan, diverged = float("nan"), not accuracy.counts.all()
+    last_step = float(max(accuracy.steps[accuracy.counts], default=nan))
     if not len(steps):
-        return Acquisition(*about, nan, nan, nan, nan, nan, nan, nan, diverged=len(alive) > 0)
+        return Acquisition(*about, nan, nan, nan, nan, nan, nan, last_step, diverged)
     way = np.divide(values - low, high - low, where=high > low, out=np.full(len(low), -np.inf))
     onset, peak = _onset(way), int(values.argmax())
     fallen = np.flatnonzero(values[peak + 1 :] <= (values[peak] + low[peak + 1 :]) / 2) + peak + 1
@@ -114,8 +115,8 @@ def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition
         half_decay=float(steps[fallen[0]]) if onset is not None and len(fallen) else nan,
         abruptness=nan if onset is None else _abruptness(steps, way, onset),
         final=float(accuracy.values[-1]),
-        last_step=float(steps[-1]),
-        diverged=not alive[-1],
+        last_step=last_step,
+        diverged=diverged,
     )
 
 

@@ -51,7 +51,7 @@ def _cells(table, icl_suite, iwl_suite, group_by) -> tuple[list[str], list[list[
 
 def _row(setting: Setting, icl: Curves, iwl: Curves, share: Curves, group_by: Sequence[str]) -> list[str]:
     curve = icl if setting in icl.values else iwl
-    alive = np.isfinite(curve.values[setting][:, -1])
+    alive = ~curve.diverged[setting]
     peak, step = _peak(icl, setting, alive)
     return [
         label(setting, group_by),
@@ -74,6 +74,7 @@ def _final(data: Curves, setting: Setting) -> np.ndarray:
 def _peak(data: Curves, setting: Setting, alive: np.ndarray) -> tuple[np.ndarray, str]:
     """Largest value of each seed still alive, and the step at which their mean is largest."""
     values = data.values[setting][alive] if setting in data.values else np.empty((0, 0))
+    values = values[np.isfinite(values).any(1)]
     if not values.size:
         return np.empty(0), "-"
     low = np.where(np.isfinite(values), values, -np.inf)
