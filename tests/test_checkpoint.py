@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 
+from icl_jax.training import checkpoint
 from icl_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, keep_policy
 from icl_jax.training.leaves import flatten, member_digests
 
@@ -198,6 +200,21 @@ def test_training_goes_on_over_a_damaged_checkpoint(copy):
         assert checkpoints.restore()[0] == 10
         checkpoints.save(20, make_state(20), meta={})
     assert Checkpoints(copy).restore()[0] == 20
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_called_damaged(copy, monkeypatch):
+    """As when a run that is trained makes room for a newer one."""
+    real = checkpoint._read
+
+    def read(path, step):
+        if step == 20:
+            shutil.rmtree(path)
+        return real(path, step)
+
+    monkeypatch.setattr(checkpoint, "_read", read)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Checkpoints(copy).restore()[0] == 10
 
 
 def test_nothing_good_says_everything_that_is_wrong(copy, tmp_path):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import jax
 
+from icl_jax.sweep.exhausted import is_disk_full, is_out_of_memory, kernel_kills
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.inherit import hand_down
 from icl_jax.sweep.job import Job, is_done, reached, run_job
-from icl_jax.sweep.oom import is_out_of_memory, kernel_kills
 from icl_jax.sweep.plan import halves
 from icl_jax.training.signals import GracefulStop
 
@@ -71,7 +71,7 @@ def attempt(folder: Folder, job: Job, say: Say, progress: bool) -> str:
     """Runs a population that this process has claimed and returns how that ended.
 
     "done"; "split": memory ran out, and two of half the width take its place in the plan; "failed": for another
-    reason, which is recorded; "stopped": by a signal.
+    reason, which is recorded; "stopped": by a signal. OSError when the disk is full.
     """
     if _killed_for_memory(folder, job):
         folder.forget_attempt(job.id)  # a single member cannot be split: its next attempt is a fresh one
@@ -82,6 +82,8 @@ def attempt(folder: Folder, job: Job, say: Say, progress: bool) -> str:
     except Exception as error:  # whatever it is, the other populations must not be lost with it
         if is_out_of_memory(error):
             return split(folder, job, "it ran out of memory", say)
+        if is_disk_full(error):  # so would the others be stopped, and the record of it
+            raise OSError(f"{str(error) or 'the disk is full'}; the same command goes on when there is room") from error
         if is_done(folder, job):  # by another worker, as in a bucket no lock keeps two apart
             return DONE
         return fail(folder, job, f"{type(error).__name__}: {error}", say)

@@ -15,11 +15,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import math
 import pathlib
 import warnings
 from collections.abc import Callable, Collection, Iterator
 
+import absl.logging
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
@@ -39,6 +41,14 @@ from icl_jax.training.leaves import (
 
 _FORMAT = 1
 _FINISHED = "commit_success.txt"  # Orbax's mark of a finished checkpoint in a bucket
+
+
+def _said_once(record: logging.LogRecord) -> bool:
+    """Keeps Orbax from logging, with pages of traceback, what it also raises."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+absl.logging.get_absl_logger().addFilter(_said_once)
 
 
 class DamagedCheckpoint(CheckpointError):
@@ -154,6 +164,8 @@ class Checkpoints:
             try:
                 leaves, record = _read(self.directory / str(candidate), candidate)
             except DamagedCheckpoint as fault:
+                if step is None and self._was_removed(candidate):
+                    continue
                 faults.append(f"step {candidate}: {fault}")
                 self._damaged.add(candidate)
                 if step is None:
@@ -163,7 +175,13 @@ class Checkpoints:
             keys_of = {path: keys for path, (_, _, keys) in record["leaves"].items()}
             tree = nest(leaves, keys_of) if like is None else fit(leaves, like)
             return candidate, tree, record["meta"]
-        raise DamagedCheckpoint(f"no good checkpoint left in {self.directory}: " + "; ".join(faults))
+        reasons = "; ".join(faults) or "they were removed while they were read; try again"
+        raise DamagedCheckpoint(f"no good checkpoint left in {self.directory}: {reasons}")
+
+    def _was_removed(self, step: int) -> bool:
+        """Whether a checkpoint that could not be read makes room for a newer one that its run has saved meanwhile."""
+        steps = self.steps()
+        return step not in steps or any(newer > step and newer not in self._damaged for newer in steps)
 
     def _newest_first(self) -> Iterator[int]:
         """The steps there, looked for each time: another worker may add and remove some meanwhile."""
