@@ -5,11 +5,13 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
@@ -17,23 +19,32 @@ from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_names
 from icl_jax.files import write_text
-from icl_jax.initial import Origin, read_origin
+from icl_jax.initial import read_origin
+from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
+from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.training import loop
 from icl_jax.training.checkpoint import Checkpoints, keep_policy
 from icl_jax.training.display import Progress
 from icl_jax.training.parallel import agree, barrier, primary
 from icl_jax.training.population import Population, abstract_state
-from icl_jax.training.store import MetricsWriter, TensorBoardWriter, read_metrics, to_table
+from icl_jax.training.store import (
+    Damage,
+    MetricsWriter,
+    TensorBoardWriter,
+    damage_of,
+    read_metrics,
+    to_table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run on disk: its tidy table, its figures and its parameters.
 
-    members: hypers and seeds of each member; step: of the newest checkpoint.
+    members: hypers and seeds of each member; step: of the newest good checkpoint.
     """
 
     directory: pathlib.Path
@@ -42,8 +53,19 @@ class Run:
 
     @functools.cached_property
     def table(self) -> pa.Table:
-        """All metrics, one row per (member, step, suite, metric)."""
-        return read_metrics(self.directory / "metrics")
+        """All metrics, one row per (member, step, suite, metric). DamagedMetrics where some are damaged or missing."""
+        table = read_metrics(self.directory / "metrics", self._reached)
+        _note_mixed_evals(self.directory, table)
+        return table
+
+    @property
+    def _reached(self) -> int:
+        """The newest step up to which there must be metrics."""
+        return max(Checkpoints(self.directory / "checkpoints").steps(), default=-1)
+
+    def damage(self) -> Damage:
+        """Returns what is wrong with the metrics on disk; training the run again makes them whole."""
+        return damage_of(self.directory / "metrics", self._reached)
 
     @functools.cached_property
     def _newest(self):
@@ -107,27 +129,93 @@ def train(
     """
     enable_compilation_cache()
     directory = as_run_path(out or config.out or f"runs/{config.name}")
-    started = Checkpoints(directory / "checkpoints").steps()
-    start = None if started else read_origin(config)
-    point = rundir.starting_point(directory, config) if started else start.text if start else ""
-    origin = _origin_id(point, patches)
-    experiment = prepare_experiment(config, evals, origin, members)
-    _check_identity(experiment, identity or experiment.identity)
-    experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, started))
-    population = experiment.population(patches)
-    if start is not None:
-        start.apply(abstract_state(population))  # refuses what does not fit before anything is written
-    agree(lambda: rundir.claim(directory, experiment, origin, point))
-    _train_into(directory, experiment, population, start, progress and primary())
-    barrier("trained")
-    run = load_run(directory)
-    if primary() and experiment.config.runtime.figures:
-        write_report(run)
+    if not (directory / rundir.FILE).exists():  # an earlier version took any name
+        check_file_name("config.name", config.name)
+    check_free(directory)
+    work = _prepare(config, directory, evals, patches, members, identity)
+    with _sole_writer(directory):
+        if work.started != Checkpoints(directory / "checkpoints").steps():  # another process has trained it meanwhile
+            work = _prepare(config, directory, evals, patches, members, identity)
+        _train_into(directory, work, progress and primary())
+        barrier("trained")
+        run = load_run(directory)
+        if primary() and work.experiment.config.runtime.figures and not run.damage():
+            write_report(run)
     return run
 
 
-def _check_identity(experiment: Experiment, planned: str) -> None:
-    if experiment.identity != planned:
+@contextlib.contextmanager
+def _sole_writer(directory: pathlib.Path):
+    """Of several processes the first holds the directory for all."""
+    with contextlib.ExitStack() as held:
+        agree(lambda: held.enter_context(sole_writer(directory)))
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A run that is about to be trained, checked against its directory; nothing is written yet.
+
+    started: steps of the checkpoints there; found: what is known of the run there; origin: see `config.cell_id`;
+    start: what origin says of init_from; initial: from the fresh state to the first one; damage: of the metrics.
+    identity: the run keeps the one it has, or was planned with.
+    """
+
+    identity: str
+    experiment: Experiment
+    population: Population
+    started: list[int]
+    found: dict | None
+    origin: str
+    start: str
+    initial: Callable | None
+    damage: Damage
+
+
+def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: str) -> _Work:
+    found = rundir.look(directory)
+    started = Checkpoints(directory / "checkpoints").steps() if found else []
+    first = None if started else read_origin(config)
+    start = rundir.starting_point(directory, found, config) if started else first.text if first else ""
+    origin = _origin_id(start, patches)
+    experiment = prepare_experiment(config, evals, origin, members)
+    _check_planned(experiment, planned)
+    if found:
+        rundir.check_same(directory, found, experiment)
+    elif same := _same_run(experiment.members):
+        raise ValueError(f"{same}: give each value of a hyper once, and each replicate seeds of its own")
+    damage = damage_of(directory / "metrics", max(started)) if started else Damage()
+    looked_at = [step for gap in damage.gaps for step in gap if step > 0]
+    experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, [*started, *looked_at]))
+    population = experiment.population(patches)
+    if first is not None:
+        first.apply(abstract_state(population))  # refuses what does not fit before anything is written
+    initial = first.apply if first else functools.partial(_start_again, config, start) if start else None
+    identity = found["identity"] if found else planned or experiment.identity
+    return _Work(identity, experiment, population, started, found, origin, start, initial, damage)
+
+
+def _same_run(members: list[cfg.Member]) -> str:
+    """Which two members are the same run, "" for none."""
+    if not (same := cfg.same_run(members)):
+        return ""
+    label = member_label(members[same[0]], cfg.varied(members))
+    return f"members {same[0]} and {same[1]} are the same run ({label}; seeds.eval alone makes no other)"
+
+
+def _start_again(config: ConfigDict, start: str, fresh):
+    """The state that a run started from, for its first steps to be trained again."""
+    origin = read_origin(config)
+    if origin.text != start:
+        raise ValueError(
+            f"the first steps cannot be trained again: the run started from {start!r}, and init_from names "
+            f"{origin.text!r} now; bring that checkpoint back, or train into another directory"
+        )
+    return origin.apply(fresh)
+
+
+def _check_planned(experiment: Experiment, planned: str) -> None:
+    if planned and not experiment.is_known_as(planned, experiment.program.layout.batch_shards):
         bank = experiment.bank
         raise ValueError(
             f"{planned} was planned, and this would be run {experiment.identity}: bank {bank.name} (here "
@@ -144,10 +232,12 @@ def _origin_id(point: str, patches: tuple) -> str:
     return " ".join([*texts, str(jax.tree.structure(patches)) if patches else ""]).strip()
 
 
-def _train_into(
-    directory: pathlib.Path, experiment: Experiment, population: Population, start: Origin | None, progress: bool
-) -> loop.Outcome:
-    config = experiment.config
+def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
+    experiment, config = work.experiment, work.experiment.config
+    said = rundir.describe(experiment, work.found, work.identity, work.origin, work.start)
+    agree(lambda: rundir.write(directory, said))
+    if work.damage:
+        warnings.warn(f"{directory}: {work.damage}; trained again from before", stacklevel=3)
     plan = loop.Plan(
         config.train.num_steps,
         experiment.chunk,
@@ -165,16 +255,17 @@ def _train_into(
         _tensorboard(directory, labels, checkpoints, config.runtime.tensorboard) as log,
         bar,
     ):
-        return loop.train_population(
-            population,
+        loop.train_population(
+            work.population,
             plan,
             experiment.members,
             MetricsWriter(directory / "metrics"),
             checkpoints,
             bar,
-            initial=start.apply if start else None,
-            meta={"identity": experiment.identity},
+            initial=work.initial,
+            meta=rundir.facts(said),
             on_rows=log,
+            gaps=work.damage.gaps,
         )
 
 
@@ -191,14 +282,35 @@ def _tensorboard(directory: pathlib.Path, labels: list[str], checkpoints: Checkp
         writer.close()
 
 
+def _note_mixed_evals(directory: pathlib.Path, table: pa.Table) -> None:
+    """An earlier version went on with a run under other eval seeds without a word."""
+    if len(table) and "seed/eval" in table.column_names:
+        pairs = table.filter(pc.field("suite") != "train").group_by(["member", "seed/eval"]).aggregate([])
+        if len(pairs) > len(pc.unique(pairs["member"])):
+            warnings.warn(
+                f"{directory}: some members were evaluated with several eval seeds, one after another: "
+                "their curves mix evaluations on different sequences",
+                stacklevel=3,
+            )
+
+
 def load_run(directory: str | pathlib.Path) -> Run:
-    """Returns the run in a directory. ValueError when it holds none."""
+    """Returns the run in a directory. ValueError when it holds none, DamagedFile when its run.json is damaged."""
     directory = as_run_path(directory)
     fields = rundir.read(directory)
     config = rundir.config_from_json(fields["config"])
+    if fields.get("identity_schema", 1) == 1 and cfg.counted_shards(config):
+        warnings.warn(
+            f"{directory}: its id {fields['identity']} is from before the number of batch shards was part of an id, "
+            f"though its batch statistics depend on it (last trained with {rundir.batch_shards(fields)})",
+            stacklevel=2,
+        )
+    members = rundir.members_from_json(fields["members"])
+    if same := _same_run(members):
+        warnings.warn(f"{directory}: {same}: they are no replicates", stacklevel=2)
     if config.bank.data_dir and not pathlib.Path(config.bank.data_dir).is_dir():
         config.bank.data_dir = ""  # made on another machine: look where this one keeps its data
-    return Run(directory, config, rundir.members_from_json(fields["members"]))
+    return Run(directory, config, members)
 
 
 def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
@@ -208,7 +320,7 @@ def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
     """
     fields = rundir.read(run.directory)
     experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""), members=run.members)
-    if experiment.identity != fields["identity"]:
+    if not experiment.is_known_as(fields["identity"], rundir.batch_shards(fields)):
         found, here = fields["bank"], experiment.bank
         if found["digest"] == here.digest:
             raise ValueError(f"{run.directory} was written by a version of icl_jax whose runs differ; use that version")

@@ -60,8 +60,9 @@ def _train(args: list[str]) -> None:
     if not primary():
         return
     steps = run.config.train.num_steps
-    if run.step < steps:
-        print(f"stopped at step {run.step:,} of {steps:,}; the same command goes on from there")
+    if run.step < steps or (damage := run.damage()):
+        lacks = "" if run.step < steps else f" ({damage})"
+        print(f"stopped at step {run.step:,} of {steps:,}{lacks}; the same command goes on from there")
         sys.exit(cli_sweep.STOPPED)
     print(run.summary())
     for path in run.figures:

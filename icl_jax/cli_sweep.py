@@ -49,6 +49,10 @@ def _plan(args: list[str]) -> None:
 
 
 def _run(args: list[str]) -> None:
+    commands.check_width(FLAGS.width)
+    commands.check_share(FLAGS.index, FLAGS.count)
+    if FLAGS.engine == "ray" and FLAGS.count != 1:
+        raise ValueError(f"--count={FLAGS.count}: --engine=ray deals out the populations itself; leave it out")
     sheets, failed = _sheets(args), 0
     with GracefulStop() as stop:
         for sheet, out in sheets:
@@ -66,8 +70,6 @@ def _run(args: list[str]) -> None:
 def _run_one(sheet: Sheet, out: pathlib.Path) -> Outcome:
     if FLAGS.engine == "local":
         return commands.run(sheet, out, _console(), most=FLAGS.width, index=FLAGS.index, count=FLAGS.count)
-    if FLAGS.count != 1:
-        raise ValueError(f"--count={FLAGS.count}: --engine=ray deals out the populations itself; leave it out")
     place = {"address": FLAGS.ray_address, "chips": FLAGS.chips, "cpus": FLAGS.cpus}
     return commands.run_on_ray(sheet, out, _console(), most=FLAGS.width, **place)
 

@@ -23,7 +23,7 @@ from icl_jax import hypers as hy
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS, SEEDS, BankSpec, EvalSpec, ModelSpec, RunSpec, TaskSpec, TrainSpec
 
-SCHEMA = 1  # version of the identity below: raise it when the same fields come to mean another run
+SCHEMA = 2  # version of the identity below: raise it when the same fields come to mean another run
 ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
@@ -178,6 +178,18 @@ def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping
     return [Member(setting, row) for setting in settings for row in _seed_rows(seeds)]
 
 
+def same_run(members: list[Member]) -> tuple[int, int] | None:
+    """Returns two members that are the same run, which are no replicates, or None. The eval seed alone makes no
+    other run."""
+    first: dict[tuple, int] = {}
+    for index, member in enumerate(members):
+        trained_by = {name: seed for name, seed in member.seeds.items() if name != "eval"}
+        key = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
+        if (other := first.setdefault(key, index)) != index:
+            return other, index
+    return None
+
+
 def _seed_rows(seeds: Mapping) -> list[dict[str, int]]:
     columns = {n: (s,) if isinstance(s := seeds[n], int) else tuple(s) for n in SEEDS}
     lengths = {len(c) for c in columns.values()} - {1}
@@ -292,14 +304,15 @@ def _check_kept(checkpoint: ConfigDict) -> None:
         raise ValueError(f"checkpoint.keep_last {checkpoint.keep_last}: the newest must be kept; use 1 or more")
 
 
-def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = "") -> str:
+def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = "", schema: int = SCHEMA) -> str:
     """Returns the identity of one run (DESIGN, contract 6): a hash of what decides its training.
 
     Only what differs from the defaults counts, so that a field added later changes no identity. Outside
     stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths. Bank names must
     be concrete, and the task must have the room that the run's program has (`with_capacity`): a vocabulary
     larger than a run alone needs makes it another run. origin: identity of what init_from and interventions
-    bring in.
+    bring in. schema: 1 leaves out the number of batch shards where it counts (`counted_shards`); elsewhere the
+    two are equal.
     """
     fields = {room: _changed(config[room].to_dict(), dataclasses.asdict(cls())) for room, cls in ROOMS.items()}
     for path in ("data_dir", "path"):
@@ -308,8 +321,16 @@ def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = 
         fields["train"].pop("num_steps", None)
     fields["hypers"] = _changed(member.hypers, {n: float(h.default) for n, h in HYPERS.items()})
     fields["seeds"] = {n: member.seeds[n] for n in SEEDS if n != "eval"}
-    fields["bank_digest"], fields["origin"], fields["schema"] = bank_digest, origin, SCHEMA
+    fields["bank_digest"], fields["origin"], fields["schema"] = bank_digest, origin, 1
+    if schema > 1 and (shards := counted_shards(config)):
+        fields["runtime"], fields["schema"] = {"batch_shards": shards}, schema
     return _hash(fields)
+
+
+def counted_shards(config: ConfigDict) -> int:
+    """Returns the number of batch shards where training depends on it, as batch statistics are per device; else 0."""
+    per_device = config.model.encoder == "resnet" and not config.model.sync_batch_stats
+    return (config.runtime.batch_shards or 1) if per_device else 0
 
 
 def identity(cell_ids: Iterable[str]) -> str:

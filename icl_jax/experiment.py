@@ -29,7 +29,10 @@ from icl_jax.training.step import Program
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A checked run: `config` has its defaults resolved, `orders` is (members, classes)."""
+    """A checked run: `config` has its defaults resolved, `orders` is (members, classes).
+
+    identity: a hash of its members' ids; former: the same by schema 1 (see `config.cell_id`).
+    """
 
     config: ConfigDict
     bank: Bank
@@ -39,6 +42,12 @@ class Experiment:
     orders: np.ndarray
     chunk: int
     identity: str
+    former: str
+
+    def is_known_as(self, identity: str, batch_shards: int) -> bool:
+        """Returns whether a run of this identity, trained with so many batch shards, is this run."""
+        shards = cfg.counted_shards(self.config)
+        return identity == self.identity or (identity == self.former and shards in (0, batch_shards))
 
     def population(self, patches=()) -> Population:
         """Returns the compiled programs' handles; the bank goes to the devices here."""
@@ -87,8 +96,8 @@ def prepare_experiment(
     program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
     evals = (suites_eval(spec.evals, source), *evals)
     orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
-    identity = _identity(config, members, bank, origin)
-    return Experiment(config, bank, members, program, evals, orders, chunk, identity)
+    identity, former = (_identity(config, members, bank, origin, schema) for schema in (cfg.SCHEMA, 1))
+    return Experiment(config, bank, members, program, evals, orders, chunk, identity, former)
 
 
 def suite_names(config: ConfigDict) -> tuple[str, ...]:
@@ -111,15 +120,16 @@ def suite_digests(config: ConfigDict) -> dict[str, str]:
     return {name: hashlib.sha256(text(suite).encode()).hexdigest()[:16] for name, suite in suites_of(config)}
 
 
-def run_identity(config: ConfigDict, origin: str = "") -> str:
-    """Returns the identity of the run of a config, without a look at the devices. origin: see `config.cell_id`."""
+def run_identity(config: ConfigDict, origin: str = "", schema: int = cfg.SCHEMA) -> str:
+    """Returns the identity of the run of a config, without a look at the devices. See `config.cell_id`."""
     config = resolved(config)
     members = cfg.members_of(config)
-    return _identity(cfg.with_capacity(config, members), members, load_bank(cfg.build_room(config, "bank")), origin)
+    bank = load_bank(cfg.build_room(config, "bank"))
+    return _identity(cfg.with_capacity(config, members), members, bank, origin, schema)
 
 
-def _identity(config: ConfigDict, members: list[cfg.Member], bank: Bank, origin: str) -> str:
-    return cfg.identity(cfg.cell_id(config, member, bank.digest, origin) for member in members)
+def _identity(config: ConfigDict, members: list[cfg.Member], bank: Bank, origin: str, schema: int) -> str:
+    return cfg.identity(cfg.cell_id(config, member, bank.digest, origin, schema) for member in members)
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

@@ -1,6 +1,6 @@
 """The directory of a run: what it is (run.json), its checkpoints, metrics and figures.
 
-run.json       config, identity, members, layout, versions: written before the first step
+run.json       config, identity, members, layout, versions: written before the first step, with its digest
 checkpoints/   Orbax
 metrics/       parquet part files
 tensorboard/   one folder per member
@@ -11,17 +11,21 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import warnings
 
 import jax
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax.experiment import suite_digests
-from icl_jax.files import read_text, write_text
 from icl_jax.paths import as_path, children
+from icl_jax.storage.locks import sole_writer
+from icl_jax.storage.sealed import DamagedFile, read_record, write_record
+from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.store import MetricsWriter
 
 FILE = "run.json"
+_RESTORE = "the command that trains the run writes it anew where its checkpoints are good; else restore the file"
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -64,12 +68,66 @@ def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def describe(experiment, origin: str, start: str, measured: dict[str, str]) -> dict:
-    """Returns what run.json says of an experiment. measured: digests of the suites that have measurements, by name."""
-    layout = experiment.program.layout
+def look(directory: pathlib.Path) -> dict | None:
+    """Returns what is known of the run in a directory, None where there is none yet.
+
+    That is run.json or, where it is damaged or gone, what the newest good checkpoint says of its run. ValueError
+    where there is something else, DamagedFile where neither tells.
+    """
+    names = [child.name for child in children(directory)]
+    if FILE in names:
+        try:
+            return read(directory)
+        except DamagedFile as fault:
+            return _recovered(directory, str(fault))
+    if Checkpoints(directory / "checkpoints").steps():
+        return _recovered(directory, f"{directory / FILE} is missing; {_RESTORE}")
+    if any(not name.startswith(".") for name in names):
+        raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
+    return None
+
+
+def _recovered(directory: pathlib.Path, fault: str) -> dict | None:
+    """What a checkpoint says of its run (`facts`); None where nothing was trained yet."""
+    checkpoints = Checkpoints(directory / "checkpoints")
+    if not checkpoints.steps():
+        return None
+    facts = checkpoints.restore()[2]
+    if "eval_seeds" not in facts:  # an earlier version's
+        raise DamagedFile(fault)
+    warnings.warn(f"{fault.partition('; ')[0]}: it is written anew from what the checkpoints say", stacklevel=3)
+    return facts
+
+
+def facts(found: dict) -> dict:
+    """Returns what checkpoints say of their run, out of its run.json."""
     return {
-        "schema": cfg.SCHEMA,
-        "identity": experiment.identity,
+        "identity": found["identity"],
+        "origin": found["origin"],
+        "start": found["start"],
+        "suites": found["suites"],
+        "eval_seeds": eval_seeds(found),
+        "batch_shards": batch_shards(found),
+    }
+
+
+def eval_seeds(found: dict) -> list[int]:
+    """Returns the eval seeds of a run's members, out of run.json or of `facts`."""
+    return found["eval_seeds"] if "eval_seeds" in found else [m["seeds"]["eval"] for m in found["members"]]
+
+
+def batch_shards(found: dict) -> int:
+    """Returns the number of batch shards with which a run was last trained, out of run.json or of `facts`."""
+    return found["batch_shards"] if "batch_shards" in found else found["plan"]["batch_shards"]
+
+
+def describe(experiment, found: dict | None, identity: str, origin: str = "", start: str = "") -> dict:
+    """Returns what run.json says of an experiment. found: what was known of the run (`look`)."""
+    layout = experiment.program.layout
+    measured = found.get("suites", {}) if found else {}
+    return {
+        "identity": identity,
+        "identity_schema": cfg.SCHEMA if identity == experiment.identity else 1,
         "origin": origin,
         "start": start,
         "config": config_to_json(experiment.config),
@@ -91,58 +149,69 @@ def describe(experiment, origin: str, start: str, measured: dict[str, str]) -> d
     }
 
 
-def claim(directory: pathlib.Path, experiment, origin: str = "", start: str = "") -> None:
-    """Makes the directory this run's own.
-
-    Raises ValueError when it holds another run, or measurements of a suite that now means something else.
-    """
-    path, measured = directory / FILE, {}
-    names = [child.name for child in children(directory)]
-    if FILE in names:
-        found = read(directory)
-        if found["identity"] != experiment.identity:
-            raise ValueError(
-                f"{directory} holds another run ({found['identity']}, not {experiment.identity}): choose another "
-                f"directory with --config.out=DIR, or delete {directory}. "
-                f"They differ in: {_differences(found, experiment)}"
-            )
-        _check_suites(directory, found, experiment.config)
-        measured = found.get("suites", {})
-    elif any(not name.startswith(".") for name in names):
-        raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
-    write_text(path, json.dumps(describe(experiment, origin, start, measured), indent=1))
-
-
-def record_evals(directory: pathlib.Path, config: ConfigDict) -> list[str]:
-    """Makes run.json name the evals of a config. Measurements of suites that now mean something else are dropped;
-    returns their names."""
-    found = read(directory)
-    changed = _changed_suites(found, config)
-    MetricsWriter(directory / "metrics").drop_suites(changed)
-    found["config"]["evals"] = config_to_json(config)["evals"]
-    found["suites"] = found.get("suites", {}) | suite_digests(config)
-    write_text(directory / FILE, json.dumps(found, indent=1))
-    return changed
-
-
-def _changed_suites(found: dict, config: ConfigDict) -> list[str]:
-    measured, now = found.get("suites", {}), suite_digests(config)
-    return sorted(name for name in measured.keys() & now.keys() if measured[name] != now[name])
-
-
-def _check_suites(directory: pathlib.Path, found: dict, config: ConfigDict) -> None:
-    if changed := _changed_suites(found, config):
+def check_same(directory: pathlib.Path, found: dict, experiment) -> None:
+    """Raises ValueError when a directory holds another run than the experiment, or measurements of a suite that now
+    means something else."""
+    there, here = batch_shards(found), experiment.program.layout.batch_shards
+    if not experiment.is_known_as(found["identity"], there):
+        differ = _differences(found, experiment)
+        if found["identity"] == experiment.former:
+            differ = f"runtime.batch_shards ({there} there, {here} here), as batch statistics are per device"
+        raise ValueError(
+            f"{directory} holds another run ({found['identity']}, not {experiment.identity}): choose another "
+            f"directory with --config.out=DIR, or delete {directory}. They differ in: {differ}"
+        )
+    seeds = [member.seeds["eval"] for member in experiment.members]
+    if found.get("suites") and eval_seeds(found) != seeds:
+        raise ValueError(
+            f"{directory} has measurements with seeds.eval {_few(eval_seeds(found))}, not {_few(seeds)}: a suite on "
+            "other sequences is another one; use those seeds, or choose another directory with --config.out=DIR"
+        )
+    if changed := changed_suites(found, experiment.config, experiment.members):
         raise ValueError(
             f"{directory} has measurements of {', '.join(changed)} with other fields or another evals.num_sequences: "
             "give the suite another name in evals.custom, or choose another directory with --config.out=DIR"
         )
 
 
-def starting_point(directory: pathlib.Path, config: ConfigDict) -> str:
+def _few(seeds: list[int]) -> str:
+    distinct = list(dict.fromkeys(seeds))
+    return ", ".join(map(str, distinct[:6])) + (", ..." if len(distinct) > 6 else "")
+
+
+def write(directory: pathlib.Path, said: dict) -> None:
+    """Writes run.json as `describe` gives it."""
+    write_record(directory / FILE, said)
+
+
+def record_evals(directory: pathlib.Path, config: ConfigDict, members: list[cfg.Member]) -> list[str]:
+    """Makes run.json name the evals of a config. Measurements of suites that now mean something else are dropped;
+    returns their names."""
+    with sole_writer(directory):
+        found = read(directory)
+        changed = changed_suites(found, config, members)
+        MetricsWriter(directory / "metrics").drop_suites(changed)
+        found["config"]["evals"] = config_to_json(config)["evals"]
+        found["members"] = members_to_json(members)
+        found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed} | suite_digests(config)
+        write_record(directory / FILE, found)
+    return changed
+
+
+def changed_suites(found: dict, config: ConfigDict, members: list[cfg.Member]) -> list[str]:
+    """Returns the suites that have measurements and now mean something else: by their fields, or as the eval seeds
+    are others."""
+    measured, now = found.get("suites", {}), suite_digests(config)
+    if eval_seeds(found) != [member.seeds["eval"] for member in members]:
+        return sorted(measured)
+    return sorted(name for name in measured.keys() & now.keys() if measured[name] != now[name])
+
+
+def starting_point(directory: pathlib.Path, found: dict, config: ConfigDict) -> str:
     """Returns what a run with checkpoints started from (init_from, resolved then), so that it can go on
     when that run has moved on or is gone. ValueError when the config now names another start."""
-    found = read(directory)
-    before, now = found["config"]["init_from"], config.init_from.to_dict()
+    now = config.init_from.to_dict()
+    before = found["config"]["init_from"] if "config" in found else now
     if before != now:
         raise ValueError(
             f"{directory} holds another run: it started from init_from {before}, the config says {now}; "
@@ -152,10 +221,10 @@ def starting_point(directory: pathlib.Path, config: ConfigDict) -> str:
 
 
 def _differences(found: dict, experiment) -> str:
-    old, new = _flat(found["config"]), _flat(config_to_json(experiment.config))
+    old, new = _flat(found.get("config", {})), _flat(config_to_json(experiment.config))
     outside = ("out", "name", "evals.", "checkpoint.", "runtime.")
     names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n) and not n.startswith(outside)]
-    shown = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names[:6]]
+    shown = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names[:6]] if old else []
     return "; ".join(shown) or "the bank's content, what init_from or patches bring in, or the version of icl_jax"
 
 
@@ -167,11 +236,11 @@ def _flat(fields: dict, path: str = "") -> dict:
 
 
 def read(directory: pathlib.Path) -> dict:
-    """Returns run.json. ValueError when the directory holds no run or the file is damaged."""
-    path = as_path(directory) / FILE
+    """Returns run.json. ValueError when the directory holds no run, DamagedFile when the file is damaged."""
     try:
-        return json.loads(read_text(path))
+        found = read_record(as_path(directory) / FILE, _RESTORE)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{directory} holds no run: it has no {FILE}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it or train into another directory") from error
+    if not found.keys() >= {"identity", "config", "members"}:
+        raise DamagedFile(f"{as_path(directory) / FILE} is damaged (it lacks the run's identity); {_RESTORE}")
+    return found

@@ -19,6 +19,7 @@ from icl_jax.initial import Origin
 from icl_jax.models.import_chan2022 import load_chan2022
 from icl_jax.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
+from icl_jax.storage.locks import sole_writer
 from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.population import abstract_state
 from icl_jax.training.step import RUNNING, Program
@@ -84,10 +85,13 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     origin = Origin(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
     state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
     directory = as_run_path(out)
-    rundir.claim(directory, experiment, content)
-    checkpoints = Checkpoints(directory / "checkpoints")
-    checkpoints.save(0, state, meta={"identity": experiment.identity, "origin": str(path)}, force=True)
-    checkpoints.close()
+    found = rundir.look(directory)
+    if found:
+        rundir.check_same(directory, found, experiment)
+    said = rundir.describe(experiment, found, experiment.identity, content)
+    with sole_writer(directory), Checkpoints(directory / "checkpoints") as checkpoints:
+        rundir.write(directory, said)
+        checkpoints.save(0, state, meta=rundir.facts(said) | {"imported": str(path)}, force=True)
     return load_run(directory)
 
 

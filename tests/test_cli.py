@@ -71,6 +71,12 @@ def test_a_wrong_config_ends_with_one_line(flag, words, tmp_path):
     assert words in printed and "Traceback" not in printed and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("flags", [("--index=5", "--count=2"), ("--count=0",), ("--width=-3",)])
+def test_a_refused_sweep_writes_nothing(flags, tmp_path):
+    printed = icl("sweep", "run", SMOKE, f"--out={tmp_path / 'sweeps'}", *flags, expect=2)
+    assert "Traceback" not in printed and flags[-1].partition("=")[0] in printed and not (tmp_path / "sweeps").exists()
+
+
 @pytest.mark.parametrize(
     "args, words",
     [

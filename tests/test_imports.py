@@ -6,13 +6,14 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).parents[1] / "icl_jax"
 # room -> rooms it may import from (its own always)
 ROOMS = {
+    "storage": set(),
     "data": set(),
     "models": set(),
-    "training": {"data", "models"},
+    "training": {"data", "models", "storage"},
     "evals": {"data", "models"},
     "report": {"data"},
     "bench": {"data", "models", "training", "evals"},
-    "sweep": {"data", "training", "evals", "report"},
+    "sweep": {"data", "training", "evals", "report", "storage"},
 }
 # modules at the root that the rooms may use
 BASE = {"spec", "rng", "hypers", "names", "config", "devices", "files", "paths"}

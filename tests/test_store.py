@@ -33,7 +33,9 @@ def rows_at(step: int) -> list[dict]:
 
 
 def write(directory, steps, flush_every: int, writer=None) -> MetricsWriter:
-    writer = writer or MetricsWriter(directory)
+    if writer is None:
+        writer = MetricsWriter(directory)
+        writer.begin_after(-1)
     for step in steps:
         writer.append(rows_at(step))
         if step % flush_every == 0:

@@ -7,6 +7,8 @@ import shutil
 import signal
 import threading
 
+import absl.logging
+import jax
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -15,12 +17,14 @@ from tiny import tiny_config
 
 from icl_jax import api, claims, grid
 from icl_jax import config as cfg
-from icl_jax.sweep import commands, features, job, oom, plan, worker
+from icl_jax.storage import sealed
+from icl_jax.sweep import commands, exhausted, features, job, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
 from icl_jax.sweep.sweep import open_sweep
+from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.signals import GracefulStop
 
 P_BURSTY = grid.over("hypers.p_bursty", (0, 1))
@@ -348,7 +352,7 @@ def test_out_of_memory_halves_the_population(sheet, tmp_path, monkeypatch):
 
     def train(*args, members, **options):
         if len(members) > 2:
-            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
         return real(*args, members=members, **options)
 
     monkeypatch.setattr(job.api, "train", train)
@@ -358,6 +362,56 @@ def test_out_of_memory_halves_the_population(sheet, tmp_path, monkeypatch):
     assert [len(planned.cells) for planned in folder.plan()] == [2, 2, 2, 2]
     assert len(list((tmp_path / "tiny_sweep" / "failed").iterdir())) == 2  # the record stays
     assert len(set(table_of(sheet, tmp_path)["cell"].to_pylist())) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes."), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20G"), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Failed to allocate request for 1.0GiB on device"), True),
+        (MemoryError("Unable to allocate 7 GiB for an array"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (jax.errors.JaxRuntimeError("INTERNAL: the allocator's statistics are missing"), False),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: quota of requests exceeded"), False),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [OS error 28: ENOSPC]"), False),
+        (CheckpointError("cannot write the checkpoint: RESOURCE_EXHAUSTED: out of memory quota of the bucket"), False),
+        (OSError(28, "No space left on device"), False),
+        (RuntimeError("the note says: Out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_told_from_other_errors_that_carry_the_word(error, is_memory):
+    assert exhausted.is_out_of_memory(error) == is_memory
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(28, "No space left on device"),
+        OSError(122, "Disk quota exceeded"),
+        ValueError("RESOURCE_EXHAUSTED: Error writing a/b: No space left on device [OS error 28: ENOSPC]"),
+    ],
+)
+def test_a_full_disk_ends_the_sweep_with_one_sentence_and_the_plan_stays(cause, sheet, tmp_path, monkeypatch):
+    def train(*args, **options):
+        raise CheckpointError("cannot write the checkpoint of step 10; free some space") from cause
+
+    monkeypatch.setattr(job.api, "train", train)
+    with pytest.raises(OSError, match=r"cannot write the checkpoint of step 10.*the same command goes on") as error:
+        run(sheet, tmp_path)
+    assert "\n" not in str(error.value)
+    folder = Folder(tmp_path / "tiny_sweep")
+    assert [len(planned.cells) for planned in folder.plan()] == [4, 4] and folder.plan_parts() == 1
+    assert not list((folder.directory / "locks").glob("*.attempt.json")), "no note that a later one would misread"
+
+
+def test_what_orbax_also_raises_it_does_not_log_with_a_traceback(caplog):
+    log = absl.logging.get_absl_logger()
+    record = lambda path, error: log.makeRecord("absl", 40, path, 1, "%s", (path,), error)
+    error = (OSError, OSError(28, "No space left on device"), None)
+    for path, fault in (("/x/orbax/checkpoint/a.py", error), ("/x/mine.py", error), ("/x/orbax/checkpoint/b.py", None)):
+        log.handle(record(path, fault))
+    assert [r.getMessage() for r in caplog.records] == ["/x/mine.py", "/x/orbax/checkpoint/b.py"]
 
 
 def test_a_population_that_the_kernel_killed_for_its_memory_is_halved(sheet, tmp_path, monkeypatch):
@@ -377,8 +431,8 @@ def test_a_population_that_the_kernel_killed_for_its_memory_is_halved(sheet, tmp
 )
 def test_the_kernels_count_is_read_as_either_cgroup_gives_it(name, text, tmp_path, monkeypatch):
     (tmp_path / name).write_text(text)
-    monkeypatch.setattr(oom, "COUNTERS", (str(tmp_path / "absent"), str(tmp_path / name)))
-    assert oom.kernel_kills() == 3
+    monkeypatch.setattr(exhausted, "COUNTERS", (str(tmp_path / "absent"), str(tmp_path / name)))
+    assert exhausted.kernel_kills() == 3
 
 
 def test_a_single_member_that_the_kernel_killed_is_tried_again(sheet, tmp_path, monkeypatch):
@@ -419,8 +473,36 @@ def test_array_tasks_share_the_populations(sheet, finished, tmp_path):
     assert [p.name.split(".")[0] for p in (folder.directory / "done").iterdir()] == [folder.plan()[1].id]
     assert run(sheet, tmp_path, index=0, count=2).done == 1
     assert_same_tables(table_of(sheet, tmp_path), table_of(sheet, finished))
-    with pytest.raises(ValueError, match="index goes from 0 to 1"):
-        run(sheet, tmp_path, index=2, count=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"index": 2, "count": 2}, "index goes from 0 to 1"),
+        ({"index": -1, "count": 2}, "index goes from 0 to 1"),
+        ({"count": 0}, "--count 0: the number of array tasks; use 1 or more"),
+        ({"most": -3}, "--width -3: members of a population at most; use 1 or more, or 0"),
+    ],
+)
+def test_a_share_that_there_is_not_is_refused_and_nothing_is_written(sheet, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(sheet, tmp_path / "sweeps", **options)
+    assert not (tmp_path / "sweeps").exists()
+    if "most" in options:
+        with pytest.raises(ValueError, match=message):
+            commands.show_plan(sheet, tmp_path / "sweeps", Console(quiet=True), most=options["most"])
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "", ".", "..", "a/b", "a b", "a\n", "ä"])
+def test_a_sweep_has_a_plain_file_name(sheet, name, tmp_path):
+    odd = dataclasses.replace(sheet, config=cfg.override(sheet.config, {"name": name}))
+    with pytest.raises(ValueError, match="is no plain file name: use letters, digits"):
+        run(odd, tmp_path / "in" / "sweeps")
+    assert not list(tmp_path.rglob("*"))
+    features_too = dataclasses.replace(sheet, features={name: sheet.config})
+    with pytest.raises(ValueError, match="is no plain file name"):
+        run(features_too, tmp_path / "in" / "sweeps")
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_learned_features_are_made_first_and_once(tmp_path):
@@ -504,9 +586,11 @@ def test_files_that_are_not_a_sweeps_are_left_alone(sheet, tmp_path):
     assert [p.name for p in (tmp_path / "tiny_sweep").iterdir()] == ["thesis.tex"]
 
 
-def test_a_plan_of_another_version_is_refused_and_nothing_is_lost(sheet, copy):
+def test_a_plan_of_another_version_is_refused_and_nothing_is_lost(sheet, copy, monkeypatch):
     path = copy / "tiny_sweep" / "plan" / "0000.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    with monkeypatch.context() as later:
+        later.setattr(sealed, "SCHEMA", 99)
+        sealed.write_record(path, json.loads(path.read_text()))
     before = sorted(copy.rglob("*"))
     with pytest.raises(ValueError, match="another version of icl_jax"):
         run(sheet, copy)
@@ -522,16 +606,18 @@ def test_a_damaged_record_of_the_sweep_is_written_anew(sheet, copy):
     assert table_of(sheet, copy).num_rows
 
 
-def test_a_run_that_cannot_be_read_fails_alone(sheet, tmp_path):
-    """A population whose run.json is damaged says so; the other one finishes."""
+def test_a_directory_that_is_not_the_populations_fails_alone(sheet, tmp_path):
+    """A population in whose directory something else lies says so; the other one finishes."""
     opened = open_sweep(sheet, tmp_path)
     opened.fix()
-    directory = opened.folder.run_directory(opened.jobs()[0].id)
+    first = opened.jobs()[0]
+    directory = opened.folder.run_directory(first.id)
     directory.mkdir(parents=True)
-    (directory / "run.json").write_text("{")
+    (directory / "thesis.tex").write_text("x")
     outcome = run(sheet, tmp_path)
     assert (outcome.done, outcome.failed) == (1, 1)
-    assert "damaged" in opened.folder.failure(opened.jobs()[0].id)["error"]
+    assert "is not empty and holds no run" in opened.folder.failure(first.id)["error"]
+    assert [path.name for path in directory.iterdir()] == ["thesis.tex"]
 
 
 def test_results_are_written_as_parquet_or_csv(sheet, finished, tmp_path):

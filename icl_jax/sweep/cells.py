@@ -30,9 +30,11 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """One run. id: 16 hex digits, the same in every sweep that has this run."""
+    """One run. id: 16 hex digits, the same in every sweep that has this run; former: its id by schema 1 (see
+    `config.cell_id`)."""
 
     id: str
+    former: str
     labels: dict[str, float | str]
     member: cfg.Member
     group: Group
@@ -102,7 +104,8 @@ def _agreeing(labels: list[dict[str, float | str]]) -> list[dict[str, float | st
 
 
 def _cell(run: _Run, labels: dict, group: Group) -> Cell:
-    return Cell(cfg.cell_id(group.config, run.member, group.bank_digest, group.origin), labels, run.member, group)
+    about = (group.config, run.member, group.bank_digest, group.origin)
+    return Cell(cfg.cell_id(*about), cfg.cell_id(*about, schema=1), labels, run.member, group)
 
 
 def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:

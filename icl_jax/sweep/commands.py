@@ -34,6 +34,7 @@ _REFRESH_S = 2.0
 
 def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: int = 0, measure: bool = False) -> None:
     """Prints what a run would do and cost; writes nothing."""
+    check_width(most)
     enable_compilation_cache()
     if missing := missing_features(sheet, folder_of(sheet, out)):
         console.print(f"{sheet.name}: {say_features(sheet, folder_of(sheet, out), missing)}", highlight=False)
@@ -103,6 +104,8 @@ def run(
     progress: bool = True,
 ) -> Outcome:
     """Runs a sweep, or goes on with it: the share `index` of `count` of its populations (an array job)."""
+    check_width(most)
+    check_share(index, count)
     enable_compilation_cache()
     say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)
     if count == 1 and not folder_of(sheet, out).has_locks:
@@ -128,15 +131,29 @@ def run(
 
 def run_on_ray(sheet: Sheet, out: str | pathlib.Path, console: Console, **options) -> Outcome:
     """Runs a sweep, or goes on with it, on a Ray cluster; options: see `ray_engine.run`."""
+    check_width(options.get("most", 0))
     say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)
     return ray_engine.run(sheet, out, say, **options)
+
+
+def check_width(most: int) -> None:
+    """Raises ValueError for a largest width of populations that is none."""
+    if most < 0:
+        raise ValueError(f"--width {most}: members of a population at most; use 1 or more, or 0 for as many as fit")
+
+
+def check_share(index: int, count: int) -> None:
+    """Raises ValueError for a share of the populations that there is not."""
+    if count < 1:
+        raise ValueError(f"--count {count}: the number of array tasks; use 1 or more")
+    if not 0 <= index < count:
+        raise ValueError(f"--index {index} --count {count}: the index goes from 0 to {count - 1}")
 
 
 def share_of(folder: Folder, index: int, count: int) -> Callable[[Job], bool]:
     """Returns which populations task `index` of `count` takes. Those that took the place of a split one count as
     that one, so that tasks that start before and after a split agree."""
-    if not 0 <= index < count:
-        raise ValueError(f"--index {index} --count {count}: the index goes from 0 to {count - 1}")
+    check_share(index, count)
     place: dict[str, int] = {}
     for number, planned in enumerate(folder.plan(split=False)):
         for cell in planned.cells:
@@ -194,7 +211,7 @@ def _environment(folder: Folder) -> dict:
     """Versions and devices of the populations' runs: the values of all of them where they differ."""
     found: dict[str, dict] = {}
     for planned in folder.plan():
-        with contextlib.suppress(ValueError):  # not begun
+        with contextlib.suppress(ValueError):  # not begun, or damaged, as `results_table` has said
             for name, value in rundir.read(folder.run_directory(planned.id))["environment"].items():
                 found.setdefault(name, {})[value] = None
     return {name: ", ".join(values) for name, values in found.items()}

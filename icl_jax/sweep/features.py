@@ -6,6 +6,7 @@ def get_features(scale):
 grid.named("features", {"in context": {"bank.name": "embeddings", "bank.path": "features:in_context"}})
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -13,13 +14,15 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from icl_jax import api, rundir, transfer
+from icl_jax import config as cfg
 from icl_jax.experiment import run_identity
 from icl_jax.initial import read_origin
-from icl_jax.names import suggest
+from icl_jax.names import check_file_name, suggest
 from icl_jax.paths import absolute
+from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.grid import Grid, Point
-from icl_jax.sweep.job import reached
+from icl_jax.sweep.job import is_whole, reached
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.training.signals import GracefulStop
 
@@ -29,10 +32,12 @@ POLL_S = 2.0  # between looks at features that another worker makes
 
 def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
     """Returns where the features of a name lie. Features of another run, or of another length, are another file."""
+    check_file_name("learned features", name)
     config = sheet.features[name]
     start = read_origin(config)
-    run = run_identity(config, start.text if start else "")
-    return folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz"
+    ids = [run_identity(config, start.text if start else "", schema) for schema in (cfg.SCHEMA, 1)]
+    files = [folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz" for run in ids]
+    return files[1] if files[1].is_file() else files[0]  # made by an earlier version
 
 
 def missing_features(sheet: Sheet, folder: Folder) -> list[str]:
@@ -70,9 +75,10 @@ def _make(folder: Folder, config: ConfigDict, file: pathlib.Path, say: Callable[
         if claimed and not file.is_file():
             say(f"learned features: training the encoder of {file.name}")
             if (file.with_suffix("") / rundir.FILE).is_file():
-                rundir.record_evals(file.with_suffix(""), config)  # how it is evaluated may have changed
+                with contextlib.suppress(DamagedFile):  # training writes it anew
+                    rundir.record_evals(file.with_suffix(""), config, cfg.members_of(config))  # may have changed
             run = api.train(config, file.with_suffix(""), progress=progress)
-            if run.step >= config.train.num_steps:
+            if is_whole(file.with_suffix(""), config.train.num_steps):
                 transfer.embed(run, file)
         return claimed
 

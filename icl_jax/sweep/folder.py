@@ -11,25 +11,17 @@ features/            learned features made for the sweep
 
 import contextlib
 import dataclasses
-import json
-import os
 import pathlib
 import platform
-import socket
-import time
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
-
-from icl_jax.files import read_text, write_new, write_text
+from icl_jax.files import write_new
 from icl_jax.paths import children, in_bucket
+from icl_jax.storage import locks
+from icl_jax.storage.sealed import DamagedFile, read_record, record_text, write_record
 from icl_jax.sweep.plan import Planned, planned_from_json
 
-SCHEMA = 1
-
-
-class DamagedFile(ValueError):
-    """A file of the sweep cannot be read."""
+_PLAN_ANEW = "move it away, and `icl sweep run` plans anew: populations that are the same are not trained again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Folder:
             )
         if not self.is_ours():
             raise ValueError(f"{self.directory} is not empty and holds no sweep; choose another directory with --out")
-        write_text(self.directory / "sweep.json", json.dumps({"schema": SCHEMA, **fields}, indent=1))
+        write_record(self.directory / "sweep.json", fields)
 
     def _name(self) -> str | None:
         """Whose directory it is, None when nobody's or when the record is damaged (it is then written anew)."""
@@ -78,18 +70,24 @@ class Folder:
         path = self.directory / "sweep.json"
         if not path.is_file():
             raise ValueError(f"{self.directory} holds no sweep: it has no sweep.json")
-        return _checked(path, "run `icl sweep run` with its config again: that writes the file anew")
+        return read_record(path, "run `icl sweep run` with its config again: that writes the file anew")
 
     # --- the plan ---
 
     def plan(self, split: bool = True) -> list[Planned]:
         """Returns the populations of the plan, in order; those that were split are replaced by their parts
         (split False: they are there too)."""
-        parts = [_checked(path, "move it away to plan anew") for path in self._plan_files()]
-        replaced = {id_ for part in parts for id_ in part["replaces"]}
         populations: dict[str, Planned] = {}
-        for fields in (fields for part in parts for fields in part["populations"]):
-            populations.setdefault(fields["id"], planned_from_json(fields))  # in a bucket two may split the same one
+        replaced: set[str] = set()
+        for path in self._plan_files():
+            part = read_record(path, _PLAN_ANEW)
+            try:
+                mine, others = [planned_from_json(fields) for fields in part["populations"]], part["replaces"]
+            except (KeyError, TypeError, AttributeError) as error:  # without a digest, as earlier versions wrote it
+                raise DamagedFile(f"{path} is damaged ({error}); {_PLAN_ANEW}") from None
+            replaced.update(others)
+            for planned in mine:
+                populations.setdefault(planned.id, planned)  # in a bucket two may split the same one
         return [planned for planned in populations.values() if not split or planned.id not in replaced]
 
     def plan_parts(self) -> int:
@@ -99,8 +97,8 @@ class Folder:
     def add_to_plan(self, populations: list[Planned], after: int, replaces: tuple[str, ...] = ()) -> bool:
         """Writes part number `after` of the plan. Returns False, having written nothing, when
         another worker was first: the plan has changed and the addition must be worked out anew."""
-        part = {"schema": SCHEMA, "replaces": replaces, "populations": [p.to_json() for p in populations]}
-        return write_new(self.directory / "plan" / f"{after:04d}.json", json.dumps(part, indent=1))
+        part = {"replaces": replaces, "populations": [p.to_json() for p in populations]}
+        return write_new(self.directory / "plan" / f"{after:04d}.json", record_text(part))
 
     def _plan_files(self) -> list[pathlib.Path]:
         return sorted((self.directory / "plan").glob("[0-9]*.json"))
@@ -121,42 +119,24 @@ class Folder:
         if not self.has_locks:
             yield True
             return
-        path = self.directory / "locks" / f"{id_}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with locks.claim(self._lock_file(id_)) as claimed:
+            yield claimed
 
     def claimed(self, id_: str) -> bool:
         """Returns whether a living process works on the population; in a bucket False, as nobody knows."""
-        if not self.has_locks:
-            return False
-        path = self.directory / "locks" / f"{id_}.lock"
-        if not path.exists():
-            return False
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return self.has_locks and locks.is_claimed(self._lock_file(id_))
+
+    def _lock_file(self, id_: str) -> pathlib.Path:
+        return self.directory / "locks" / f"{id_}.lock"
 
     def note_attempt(self, id_: str, **facts) -> None:
         """Leaves a note of who tries the population; it stays when that process is killed."""
-        write_text(self._attempt_file(id_), json.dumps({**facts, **_worker()}))
+        write_record(self._attempt_file(id_), {**facts, **locks.worker()})
 
     def attempt(self, id_: str) -> dict | None:
         """Returns the note (host, pid, since, facts) of an attempt that is running or was killed, else None."""
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            return json.loads(read_text(self._attempt_file(id_)))
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or damaged
+            return read_record(self._attempt_file(id_), "it is a note")
         return None
 
     def forget_attempt(self, id_: str) -> None:
@@ -168,30 +148,16 @@ class Folder:
     # --- what went wrong ---
 
     def record_failure(self, id_: str, **facts) -> None:
-        write_text(self.directory / "failed" / f"{id_}.json", json.dumps({**facts, **_worker()}, indent=1))
+        by = {**locks.worker(), "python": platform.python_version()}
+        write_record(self.directory / "failed" / f"{id_}.json", {**facts, **by})
 
     def failure(self, id_: str) -> dict | None:
         """Returns why the population did not finish when it was last tried, None when it did not fail."""
         path = self.directory / "failed" / f"{id_}.json"
-        return _checked(path, "delete it") if path.is_file() else None
+        try:
+            return read_record(path, "delete it") if path.is_file() else None
+        except DamagedFile as fault:  # it did fail, and nothing hangs on why
+            return {"error": str(fault)}
 
     def forget_failure(self, id_: str) -> None:
         (self.directory / "failed" / f"{id_}.json").unlink(missing_ok=True)
-
-
-def _worker() -> dict:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "python": platform.python_version()}
-
-
-def _checked(path: pathlib.Path, way_out: str) -> dict:
-    """Returns a JSON file of this version. ValueError says what is wrong with it and what to do."""
-    try:
-        fields = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DamagedFile(f"{path} is damaged ({error}); {way_out}") from None
-    if fields.get("schema", SCHEMA) != SCHEMA:
-        raise ValueError(
-            f"{path} was written by another version of icl_jax (schema {fields['schema']}, this one reads {SCHEMA}); "
-            "use that version, or another directory with --out"
-        )
-    return fields

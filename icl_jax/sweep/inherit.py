@@ -1,7 +1,7 @@
 """What the halves of a population take over from it: nothing that its members have reached is lost by a split."""
 
-import json
 import pathlib
+import warnings
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from icl_jax import rundir
-from icl_jax.files import write_text
+from icl_jax.storage.sealed import DamagedFile, write_record
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
@@ -23,16 +23,22 @@ def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:
     here is done again from the start. Damaged checkpoints are left out.
     """
     source, target = folder.run_directory(whole.id), folder.run_directory(part.id)
-    if not Checkpoints(source / "checkpoints").steps():
+    steps = Checkpoints(source / "checkpoints").steps()
+    if not steps:
         return  # it never got as far as that
+    try:
+        table, about = read_metrics(source / "metrics", steps[-1]), rundir.read(source)
+    except (DamagedFile, FileNotFoundError) as fault:
+        warnings.warn(f"{fault}: its parts start anew", stacklevel=2)
+        return
+    about |= {"identity": part.id, "members": rundir.members_to_json(list(part.members))}
     members = np.array([whole.cells.index(cell) for cell in part.cells])
-    _checkpoints(source / "checkpoints", target / "checkpoints", members, part.id)
-    _metrics(source / "metrics", target / "metrics", members)
-    about = rundir.read(source) | {"identity": part.id, "members": rundir.members_to_json(list(part.members))}
-    write_text(target / rundir.FILE, json.dumps(about, indent=1))
+    _checkpoints(source / "checkpoints", target / "checkpoints", members, rundir.facts(about))
+    _metrics(table, target / "metrics", members)
+    write_record(target / rundir.FILE, about)
 
 
-def _checkpoints(source: pathlib.Path, target: pathlib.Path, members: np.ndarray, identity: str) -> None:
+def _checkpoints(source: pathlib.Path, target: pathlib.Path, members: np.ndarray, facts: dict) -> None:
     found = Checkpoints(source)
     with Checkpoints(target, keep_last=len(found.steps())) as mine:
         for step in found.steps():
@@ -41,16 +47,13 @@ def _checkpoints(source: pathlib.Path, target: pathlib.Path, members: np.ndarray
             except DamagedCheckpoint:
                 continue
             share = jax.tree.map(lambda leaf: leaf[members], state)
-            mine.save(step, share, meta={**meta, "identity": identity}, force=True)
+            mine.save(step, share, meta={**meta, **facts}, force=True)
 
 
-def _metrics(source: pathlib.Path, target: pathlib.Path, members: np.ndarray) -> None:
-    try:
-        table = read_metrics(source)
-    except FileNotFoundError:
-        return
+def _metrics(table: pa.Table, target: pathlib.Path, members: np.ndarray) -> None:
     places = pc.index_in(table["member"], pa.array(members, table["member"].type))
     table = table.set_column(table.column_names.index("member"), "member", places).filter(pc.is_valid(places))
     writer = MetricsWriter(target)
+    writer.begin_after(-1)
     writer.append_table(table)
     writer.flush(pc.max(table["step"]).as_py())

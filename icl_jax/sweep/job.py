@@ -1,27 +1,25 @@
 """One population of a sweep, from its config to its entry in the ledger."""
 
+import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import warnings
 
 import jax
 import pyarrow as pa
-import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from icl_jax import api, rundir
 from icl_jax.experiment import suite_digests
-from icl_jax.files import remove_tree, replacing
+from icl_jax.files import remove_tree, stamp
+from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned, planned_from_json
 from icl_jax.sweep.rescore import add_suites
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from icl_jax.training.store import last_rows, read_metrics
-
-_KEY = b"icl_jax"  # of the ledger's facts in a parquet file's metadata
+from icl_jax.training.store import damage_of, last_rows, read_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,19 +72,31 @@ def config_for(cell: Cell, planned: Planned) -> ConfigDict:
     return config
 
 
-def done_facts(folder: Folder, id_: str) -> dict | None:
-    """Returns {"steps", "suites": name -> digest} of a population's entry in the ledger, None when it has none.
-
-    ValueError when the file is damaged.
-    """
+def read_entry(folder: Folder, id_: str) -> tuple[pa.Table, dict] | None:
+    """Returns (rows, {"steps", "suites": name -> digest, "eval_seeds"}) of a population's entry in the ledger, None
+    when it has none. DamagedFile when the file is damaged."""
     path = folder.done_file(id_)
     try:
-        with path.open("rb") as file:  # of a bucket's, this fetches the end alone
-            return json.loads(pq.read_schema(file).metadata[_KEY])
+        table, facts = read_table(path)
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); `icl sweep run` makes it again") from None
+    except DamagedFile as fault:
+        raise DamagedFile(f"{fault}; `icl sweep run` makes it again") from None
+    if not facts.keys() >= {"steps", "suites"}:
+        raise DamagedFile(f"{path} is damaged (it has no facts); `icl sweep run` makes it again")
+    return table, facts
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked_facts(folder: Folder, id_: str, stamp) -> dict | None:
+    """The facts of an entry all of whose rows are good: looked at again when the file is another one."""
+    found = read_entry(folder, id_)
+    return found and found[1]
+
+
+def done_facts(folder: Folder, id_: str) -> dict | None:
+    """Returns the facts of `read_entry`, None when there is no entry. DamagedFile when it is damaged."""
+    return _checked_facts(folder, id_, stamp(folder.done_file(id_)))
 
 
 def is_done(folder: Folder, job: Job) -> bool:
@@ -96,10 +106,21 @@ def is_done(folder: Folder, job: Job) -> bool:
     """
     try:
         facts = done_facts(folder, job.id)
-    except ValueError as error:
-        warnings.warn(str(error), stacklevel=2)
+    except DamagedFile as fault:
+        warnings.warn(str(fault), stacklevel=2)
         return False
-    return bool(facts) and facts["steps"] >= job.steps and facts["suites"].items() >= job.suites.items()
+    return (
+        bool(facts)
+        and facts["steps"] >= job.steps
+        and facts["suites"].items() >= job.suites.items()
+        and same_eval_seeds(facts, job.planned)
+    )
+
+
+def same_eval_seeds(facts: dict, planned: Planned) -> bool:
+    """Returns whether facts are of evaluations under the eval seeds of a planned population."""
+    seeds = [member.seeds["eval"] for member in planned.members]
+    return facts.get("eval_seeds", seeds) == seeds
 
 
 def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
@@ -107,9 +128,9 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
     stopped it before its last step."""
     directory = folder.run_directory(job.id)
     _forget_changed_suites(directory, job)
-    if reached(directory) < job.steps:
+    if not is_whole(directory, job.steps):
         _train(job, directory, progress)
-        if reached(directory) < job.steps:
+        if not is_whole(directory, job.steps):
             return False
     try:
         add_suites(api.load_run(directory), job.config)
@@ -120,9 +141,24 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
     return True
 
 
+def is_whole(directory: pathlib.Path, steps: int) -> bool:
+    """Returns whether a run has come to so many steps and lacks nothing up to there: a run whose rows have a gap is
+    not done."""
+    try:
+        rundir.read(directory)
+    except ValueError:
+        return False
+    end = reached(directory)
+    return end >= steps and not damage_of(directory / "metrics", end)
+
+
 def _forget_changed_suites(directory: pathlib.Path, job: Job) -> None:
     """Drops what was measured on suites that now mean something else: they are scored anew where checkpoints are."""
-    if (directory / rundir.FILE).is_file() and (changed := rundir.record_evals(directory, job.config)):
+    changed = []
+    with contextlib.suppress(DamagedFile):  # training writes it anew
+        if (directory / rundir.FILE).is_file():
+            changed = rundir.record_evals(directory, job.config, list(job.planned.members))
+    if changed:
         names = ", ".join(changed)
         warnings.warn(f"{job.id}: {names} changed and is scored anew, on the checkpoints that were kept", stacklevel=2)
 
@@ -148,11 +184,11 @@ def reached(directory: pathlib.Path) -> int:
 
 def _enter(folder: Folder, job: Job) -> None:
     directory = folder.run_directory(job.id)
-    table = last_rows(read_metrics(directory / "metrics"))  # twice there, where two workers had it without a lock
-    facts = {"steps": reached(directory), "suites": job.suites}
-    table = with_cells(table, job.planned).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
-    with replacing(folder.done_file(job.id)) as temporary:
-        pq.write_table(table, temporary)
+    steps = reached(directory)
+    table = last_rows(read_metrics(directory / "metrics", steps))  # twice there, if two workers had it without a lock
+    seeds = [member.seeds["eval"] for member in job.planned.members]
+    facts = {"steps": steps, "suites": job.suites, "eval_seeds": seeds}
+    write_table(with_cells(table, job.planned), folder.done_file(job.id), facts)
 
 
 def with_cells(table: pa.Table, planned: Planned) -> pa.Table:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from icl_jax import api
 from icl_jax.experiment import suite_names
+from icl_jax.storage.locks import sole_writer
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import MetricsWriter
 
@@ -19,16 +20,17 @@ def add_suites(run: api.Run, config: ConfigDict) -> None:
     """
     run, writer = dataclasses.replace(run, config=config), MetricsWriter(run.directory / "metrics")
     newest = Checkpoints(run.directory / "checkpoints").steps()[-1]
-    for step, suites in missing_suites(run).items():
-        try:
-            table = api.evaluate(run, suites, step=step)
-        except DamagedCheckpoint as fault:
-            if step == newest:
-                raise
-            warnings.warn(f"step {step} is not scored on {', '.join(suites)}: {fault}", stacklevel=2)
-            continue
-        writer.append_table(table)
-        writer.flush(step)
+    with sole_writer(run.directory):
+        for step, suites in missing_suites(run).items():
+            try:
+                table = api.evaluate(run, suites, step=step)
+            except DamagedCheckpoint as fault:
+                if step == newest:
+                    raise
+                warnings.warn(f"step {step} is not scored on {', '.join(suites)}: {fault}", stacklevel=2)
+                continue
+            writer.append_table(table)
+            writer.flush(step)
 
 
 def missing_suites(run: api.Run) -> dict[int, list[str]]:

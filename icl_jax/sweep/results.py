@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from icl_jax import rundir
 from icl_jax.experiment import suite_digests
-from icl_jax.files import local, replacing
+from icl_jax.files import replacing
 from icl_jax.paths import as_path
+from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.job import done_facts, with_cells
+from icl_jax.sweep.job import reached, read_entry, same_eval_seeds, with_cells
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.store import concat_tables, read_metrics
 
@@ -44,26 +45,34 @@ def results_table(folder: Folder) -> pa.Table:
 
 
 def _population(folder: Folder, planned: Planned, suites: dict[str, str]) -> pa.Table | None:
-    """The rows of a population; what was measured on a suite that means something else by now is left out."""
+    """The rows of a population; what was measured on a suite that means something else by now is left out.
+
+    None, with a warning that names the file and the way out, where rows are damaged or missing.
+    """
     try:
-        if facts := done_facts(folder, planned.id):
-            with local(folder.done_file(planned.id)) as file:
-                return _current(pq.read_table(file).replace_schema_metadata(None), facts["suites"], suites)
-    except (ValueError, OSError, pa.ArrowException) as error:  # damaged
-        warnings.warn(f"{error}: reading the run itself", stacklevel=2)
+        if entry := read_entry(folder, planned.id):
+            return _current(*entry, planned, suites)
+    except DamagedFile as fault:
+        warnings.warn(f"{fault}; until then the run itself is read", stacklevel=2)
     directory = folder.run_directory(planned.id)
+    if (end := reached(directory)) < 0:
+        return None  # not begun, or killed before its first checkpoint
     try:
-        table = with_cells(read_metrics(directory / "metrics"), planned)
-        return _current(table, rundir.read(directory)["suites"], suites)
+        table = with_cells(read_metrics(directory / "metrics", end), planned)
+        about = rundir.read(directory)
+        return _current(table, {**about, "eval_seeds": rundir.eval_seeds(about)}, planned, suites)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        warnings.warn(f"{error}; left out", stacklevel=2)
+        warnings.warn(f"{error}; its {len(planned.cells)} cells are left out", stacklevel=2)
         return None
 
 
-def _current(table: pa.Table, measured: dict[str, str], suites: dict[str, str]) -> pa.Table:
+def _current(table: pa.Table, facts: dict, planned: Planned, suites: dict[str, str]) -> pa.Table:
+    measured = facts["suites"]
     stale = [name for name, digest in measured.items() if suites.get(name, digest) != digest]
+    if not same_eval_seeds(facts, planned):
+        stale = list(measured)
     return table.filter(~pc.field("suite").isin(stale)) if stale else table
 
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from icl_jax import rundir
+from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, done_facts, is_done, reached
 from icl_jax.training.display import duration
@@ -23,7 +25,7 @@ class State:
     or waiting.
 
     icl, iwl: (members,) at the last evaluation on disk, or None; diverged: members; rate: steps/s of the
-    attempt that runs, None where not known.
+    attempt that runs, None where not known; error: why it failed, or what of it is damaged.
     """
 
     id: str
@@ -49,15 +51,21 @@ def state_of(folder: Folder, job: Job) -> State:
         word = "running"
     else:
         word = "failed" if failure else "stopped" if step else "waiting"
-    icl, iwl, diverged = _scores(folder, job)
-    rate = _rate(folder, job, step) if word == "running" else None
     error = failure["error"] if failure and word == "failed" else ""
+    try:
+        icl, iwl, diverged = _scores(folder, job)
+        if step:
+            rundir.read(folder.run_directory(job.id))
+    except DamagedFile as fault:
+        icl, iwl, diverged, error = None, None, 0, "; ".join(filter(None, [error, str(fault)]))
+    rate = _rate(folder, job, step) if word == "running" else None
     return State(job.id, word, len(job.planned.cells), step, job.steps, icl, iwl, diverged, rate, error)
 
 
 def _scores(folder: Folder, job: Job) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+    directory = folder.run_directory(job.id)
     try:
-        table = read_metrics(folder.run_directory(job.id) / "metrics")
+        table = read_metrics(directory / "metrics", reached(directory))
     except FileNotFoundError:
         return None, None, 0
     found = []

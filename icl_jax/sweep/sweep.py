@@ -2,11 +2,14 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Callable
 
+from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.evals.metrics import OF_SUITE
 from icl_jax.experiment import suite_names
+from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report import claims
 from icl_jax.sweep.cells import Cell, describe_cell, expand
@@ -92,8 +95,11 @@ class Sweep:
 
 
 def folder_of(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Folder:
-    """Returns the directory of a sheet's sweep, `out`/<name>."""
-    return Folder(as_run_path(out) / sheet.name)
+    """Returns the directory of a sheet's sweep, `out`/<name>. ValueError for a name that is no plain file name."""
+    folder = Folder(as_run_path(out) / sheet.name)
+    if not (folder.directory / "sweep.json").exists():  # an earlier version took any name
+        check_file_name("the sweep's config.name", sheet.name)
+    return folder
 
 
 def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
@@ -106,4 +112,24 @@ def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
         raise ValueError(
             f"{sheet.name}: learned features {', '.join(missing)} are not made yet; `icl sweep run` makes them"
         )
-    return Sweep(sheet, folder, expand(sheet.config, with_feature_files(sheet, folder, sheet.points)))
+    cells = expand(sheet.config, with_feature_files(sheet, folder, sheet.points))
+    return Sweep(sheet, folder, _as_planned(cells, folder))
+
+
+def _as_planned(cells: list[Cell], folder: Folder) -> list[Cell]:
+    """The cells under the ids they have in the plan: an earlier version's (`config.cell_id`) where a population of as
+    many batch shards has them by that."""
+    planned = {id_: population.batch_shards for population in folder.plan() for id_ in population.cells}
+    former = [
+        cell
+        for cell in cells
+        if cell.id not in planned and planned.get(cell.former) == cfg.counted_shards(cell.group.config)
+    ]
+    if former:
+        warnings.warn(
+            f"{folder.directory}: {len(former)} cells have ids from before the number of batch shards was part of an "
+            "id, though their batch statistics depend on it; they are taken for those of the shards they were planned "
+            "with",
+            stacklevel=3,
+        )
+    return [dataclasses.replace(cell, id=cell.former) if cell in former else cell for cell in cells]

@@ -2,23 +2,25 @@
 
 The host looks in at chunk boundaries only. Order at a boundary: metrics are flushed, then the state
 is saved, so that a checkpoint never stands for rows that are not there; on resume rows later than the
-restored step are dropped and written again, equal to the first time.
+restored step are dropped and written again, equal to the first time. Rows that are missing before that step are
+made again first, from the last good checkpoint before them.
 """
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from icl_jax import hypers as hy
 from icl_jax.config import Member
-from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.display import Progress
 from icl_jax.training.parallel import anywhere
 from icl_jax.training.population import Population, compiled_chunk
 from icl_jax.training.signals import GracefulStop
-from icl_jax.training.store import MetricsWriter
+from icl_jax.training.store import MetricsWriter, Stretch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,23 +56,20 @@ def train_population(
     initial: Callable | None = None,
     meta: dict | None = None,
     on_rows: Callable[[list[dict]], None] = lambda rows: None,
+    gaps: Sequence[Stretch] = (),
 ) -> Outcome:
     """Trains to plan.num_steps from the newest good checkpoint, if any, and returns the outcome.
 
-    initial: function of the fresh state (collected form) to the state to start from. SIGTERM and Ctrl-C
-    end the run at the next chunk boundary with a checkpoint.
+    initial: function of the fresh state (collected form) to the state to start from. gaps: stretches of which the
+    metrics lack the rows (see `store.damage_of`), trained again first. SIGTERM and Ctrl-C end the run at the next
+    chunk boundary with a checkpoint; a stretch that is trained again then begins anew.
     """
     loop = _Loop(population, plan, members, writer, checkpoints, progress, meta or {}, on_rows)
     with GracefulStop() as stop:
         loop.begin(initial)
-        stopping = False
-        while loop.step < plan.num_steps and not stopping:
-            loop.advance()
-            stopping = anywhere(stop.requested)
-            if loop.step % plan.save_every == 0:
-                loop.save(force=False)
-        loop.finish()
-        return Outcome(loop.step, loop.collected_state(), loop.diverged, loop.step < plan.num_steps)
+        if all(loop.mend(gap, initial, stop) for gap in gaps):
+            loop.train(stop)
+        return Outcome(loop.step, loop.collected_state(), loop.diverged, loop.stopped)
 
 
 class _Loop:
@@ -84,34 +83,81 @@ class _Loop:
         self.columns = [member_columns(m) for m in members]
         self.step = 0
         self.saved_step = None
+        self.written = -1  # rows up to this step are on disk, or were not asked for
+        self.stopped = False
         self.last_loss = None
         self.headline: dict[str, np.ndarray | None] = {"icl": None, "iwl": None}
 
     def begin(self, initial) -> None:
-        """Compiles and makes, loads or resumes the state; evaluates a run that starts at step 0."""
+        """Compiles and makes, loads or resumes the state; what is on disk then ends where that is."""
         self.progress.phase("compiling")
-        self.state, self.fixed = self.population.start(self.population.inputs)
-        if self.checkpoints.steps():
-            like = self.layout.collect(self.state)
-            self.step, state, _ = self.checkpoints.restore(like)
-            self.saved_step = self.step
-            self.state = self.layout.spread(state)
-        elif initial is not None:
-            self.state = self.layout.spread(initial(self.layout.collect(self.state)))
+        self._place(initial)
         self.chunk = compiled_chunk(self.population, self.state, self.fixed)
+        self.writer.truncate_after(self.written)
+
+    def _place(self, initial, before: int | None = None) -> None:
+        """Takes the newest good checkpoint (with `before`: that is not after this step), else a fresh state."""
+        self.state, self.fixed = self.population.start(self.population.inputs)
+        like = self.layout.collect(self.state)
+        self.saved_step, state = self._restored(like, before)
+        self.step = self.saved_step or 0
+        self.written = -1 if self.saved_step is None else self.saved_step
+        if state is None and initial is not None:
+            state = initial(like)
+        if state is not None:
+            self.state = self.layout.spread(state)
         self.diverged = self.layout.collect(self.state.diverged)
-        self.writer.truncate_after(self.step if self.saved_step is not None else -1)
+
+    def _restored(self, like, before: int | None):
+        """(step, state) of a good checkpoint, (None, None) where there is none."""
+        if before is None:
+            return self.checkpoints.restore(like)[:2] if self.checkpoints.steps() else (None, None)
+        for step in reversed([step for step in self.checkpoints.steps() if step <= before]):
+            with contextlib.suppress(DamagedCheckpoint):
+                return self.checkpoints.restore(like, step)[:2]
+        return None, None
+
+    def mend(self, gap: Stretch, initial, stop: GracefulStop) -> bool:
+        """Makes the rows of a stretch again; False when a signal stopped it."""
+        after, last = gap[0], min(gap[1], self.step)
+        if after >= last:
+            return True  # beyond the newest good checkpoint: to be trained anyway
+        self._place(initial, before=after)
+        self.writer.begin_after(after)
+        self.written = after
+        if self.step == 0 and after < 0:
+            self.evaluate()
+        while self.step < last:
+            self.advance("training again")
+            if anywhere(stop.requested):
+                self.stopped = True
+                return False
+        self.writer.flush(last)
+        self._place(initial)
+        self.writer.truncate_after(self.step)
+        return True
+
+    def train(self, stop: GracefulStop) -> None:
+        """Trains to the last step, or until a signal stops it, and saves there."""
         if self.saved_step is None:
             self.evaluate()
+        stopping = False
+        while self.step < self.plan.num_steps and not stopping:
+            self.advance("training")
+            stopping = anywhere(stop.requested)
+            if self.step % self.plan.save_every == 0:
+                self.save(force=False)
+        self.stopped = self.step < self.plan.num_steps
+        self.finish()
 
-    def advance(self) -> None:
+    def advance(self, phase: str) -> None:
         """Runs one chunk and what is due after it."""
         self.state, metrics = self.chunk(self.state)
         self.step += self.plan.chunk
         metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
-        self.progress.phase("training")
+        self.progress.phase(phase)
         self._write(train_rows(self.step, metrics | {"diverged": self.diverged}))
-        if self.step % self.plan.eval_every == 0:
+        if self.step % self.plan.eval_every == 0 and self.step > self.written:
             self.evaluate()
         self.last_loss = metrics["loss"]
         self._show(self.last_loss, "running")
@@ -150,8 +196,9 @@ class _Loop:
         return self.layout.collect(self.state)
 
     def _write(self, rows: list[dict]) -> None:
-        self.writer.append([{**self.columns[row["member"]], **row} for row in rows])
-        self.on_rows(rows)
+        if self.step > self.written:
+            self.writer.append([{**self.columns[row["member"]], **row} for row in rows])
+            self.on_rows(rows)
 
 
 def member_columns(member: Member) -> dict:

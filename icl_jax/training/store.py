@@ -2,29 +2,32 @@
 
 Columns: member int32; hyper/<name> float64; seed/<name> int64; step int64; suite string; coordinates
 (layer, head, ...: int64 or string, null where a metric has none); metric string; value float64.
-Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all.
+Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all. A part is sealed
+(`icl_jax.storage.sealed`) and says which steps it covers, so that damage and a missing part are noticed when the
+table is read. The rows of such a stretch can be made again, as a run is a function of its spec, hypers and seeds.
 
 On a disk a resumed run drops the rows that it will write again. In a bucket, where no lock keeps a second
 worker away, nothing is dropped, as it might be the other's: of rows that measure the same thing the reader
 takes those written last.
 """
 
-import io
+import concurrent.futures
+import dataclasses
+import glob
 import math
 import pathlib
 import re
 import time
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import duckdb
 import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from icl_jax.files import local, replacing
 from icl_jax.paths import as_path, children, filesystem, in_bucket
+from icl_jax.storage.sealed import DamagedFile, is_sealed, read_table, write_table
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
 _TYPES = {
@@ -35,7 +38,8 @@ _TYPES = {
     "value": pa.float64(),
 }
 _PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
-_WRITTEN = b"written"  # in the metadata of a bucket's parts: when, in ns
+_LOOKS = 5  # at a directory in which parts come and go while they are read
+Stretch = tuple[int, int]  # the steps after the first, up to the second
 
 
 def to_table(rows: Rows) -> pa.Table:
@@ -84,12 +88,49 @@ def concat_tables(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables([agree(table) for table in tables], promote_options="default")
 
 
+class DamagedMetrics(DamagedFile):
+    """Parts of a run's metrics are damaged or missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What is wrong with a run's metrics: files that are not what was written, and stretches without rows."""
+
+    faults: tuple[str, ...] = ()
+    gaps: tuple[Stretch, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.faults or self.gaps)
+
+    def __str__(self) -> str:
+        gaps = [f"the rows of steps {after + 1:,} to {last:,} are missing" for after, last in self.gaps]
+        return "; ".join([*self.faults, *gaps])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A file of rows. covers: the stretch of which it has all rows; None: it adds rows to others' stretches."""
+
+    path: pathlib.Path
+    table: pa.Table
+    covers: Stretch | None
+    written: int
+
+    def facts(self, end: float = math.inf) -> dict:
+        """What its seal says when it is written anew with its rows up to `end`."""
+        return {} if self.covers is None else {"after": self.covers[0], "last": min(self.covers[1], end)}
+
+
 class MetricsWriter:
-    """Writes the tidy table of a run into a directory; of several processes only the first writes."""
+    """Writes the tidy table of a run into a directory; of several processes only the first writes.
+
+    After `begin_after` its parts cover, one after another, all steps; before, they add rows to what is there.
+    """
 
     def __init__(self, directory: str | pathlib.Path):
         self.directory = as_path(directory)
         self._waiting: list[pa.Table] = []
+        self._covered: int | None = None
 
     def append(self, rows: Rows) -> None:
         """Keeps rows (list of dicts, or dict of columns) until the next flush."""
@@ -99,6 +140,10 @@ class MetricsWriter:
     def append_table(self, table: pa.Table) -> None:
         """Keeps a tidy table until the next flush."""
         self._waiting.append(table)
+
+    def begin_after(self, step: int) -> None:
+        """Says that all rows later than `step` are to come, in order, up to those of the last flush."""
+        self._covered = step
 
     def flush(self, step: int) -> None:
         """Writes the rows kept, none later than `step`, as one part; nothing if there are none."""
@@ -110,96 +155,173 @@ class MetricsWriter:
         if last > step:
             raise ValueError(f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later")
         path = self.directory / _part_name(first, step)
+        facts = {} if self._covered is None else {"after": self._covered, "last": step}
         if path.exists():  # the same steps flushed twice
-            with local(path) as file:
-                table = concat_tables([pq.read_table(file), table])
-        _write(_canonical(table), path)  # sorting is stable: of equal rows those of now stay last
+            there = _read(path)
+            table, facts = concat_tables([there.table, table]), there.facts() or facts
+        _write(_canonical(table), path, facts)  # sorting is stable: of equal rows those of now stay last
+        if self._covered is not None:
+            self._covered = step
 
     def truncate_after(self, step: int) -> None:
-        """Drops all rows later than `step`, so that a run resumed there writes them anew, once."""
+        """Drops all rows later than `step`, so that a run resumed there writes them anew, once.
+
+        Damaged parts are set aside under another name.
+        """
+        self.begin_after(step)
         self._waiting = [table.filter(pc.field("step") <= step) for table in self._waiting]
         self._waiting = [table for table in self._waiting if table.num_rows]
-        if in_bucket(self.directory) or not self.directory.is_dir() or jax.process_index() != 0:
+        if not self.directory.exists() or jax.process_index() != 0:
+            return
+        parts, damaged = _read_parts(_files(self.directory))
+        for path, fault in damaged.items():
+            warnings.warn(f"{fault}; set aside as damaged.{path.name}", stacklevel=2)
+            path.rename(path.with_name(f"damaged.{path.name}"))
+        if in_bucket(self.directory):
             return
         for leftover in self.directory.glob(".*.tmp*"):
             leftover.unlink()
-        for path in sorted(self.directory.glob("part-*.parquet")):
-            first, last = (int(group) for group in _PART.fullmatch(path.name).groups())
+        for part in parts:
+            first, last = (int(group) for group in _PART.fullmatch(part.path.name).groups())
             if first > step:
-                path.unlink()
+                part.path.unlink()
             elif last > step:
                 # In place first, then the name: killed between the two, no row is lost or there twice.
-                _write(pq.read_table(path).filter(pc.field("step") <= step), path)
-                path.rename(path.with_name(_part_name(first, step)))
+                _write(part.table.filter(pc.field("step") <= step), part.path, part.facts(end=step))
+                part.path.rename(part.path.with_name(_part_name(first, step)))
 
     def drop_suites(self, names: Collection[str]) -> None:
-        """Drops all rows of these suites."""
+        """Drops all rows of these suites. Damaged parts stay as they are."""
         if not names or jax.process_index() != 0:
             return
-        for path in children(self.directory):
-            if _PART.fullmatch(path.name):
-                self._rewrite(path, ~pc.field("suite").isin(list(names)))
-
-    def _rewrite(self, path: pathlib.Path, keep: pc.Expression) -> None:
-        with local(path) as file:
-            table = pq.read_table(file)
-        kept = table.filter(keep)
-        if not kept.num_rows:
-            path.unlink()
-        elif kept.num_rows < table.num_rows:
-            _write(kept, path)
+        for part in _read_parts(_files(self.directory))[0]:
+            kept = part.table.filter(~pc.field("suite").isin(list(names)))
+            if not kept.num_rows:
+                part.path.unlink()
+            elif kept.num_rows < part.table.num_rows:
+                _write(kept, part.path, part.facts())
 
 
 def _part_name(first: int, last: int) -> str:
     return f"part-{first:09d}-{last:09d}.parquet"
 
 
-def _write(table: pa.Table, path: pathlib.Path) -> None:
-    if in_bucket(path):
-        table = table.replace_schema_metadata({_WRITTEN: str(time.time_ns())})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+def _write(table: pa.Table, path: pathlib.Path, facts: dict) -> None:
+    """Writes a part, with the time in ns where it counts."""
+    write_table(table, path, facts | ({"written": time.time_ns()} if in_bucket(path) else {}))
 
 
-def read_metrics(where: str | pathlib.Path) -> pa.Table:
+def read_metrics(where: str | pathlib.Path, reached: int = -1) -> pa.Table:
     """Returns all rows of a directory of parts, or of a glob such as "runs/*/metrics/*.parquet".
 
-    Columns and rows are in canonical order; a column that some parts lack is null there. Raises
-    FileNotFoundError when there is no part.
+    reached: a step up to which a directory must have its rows, such as that of a checkpoint. Columns and rows are in
+    canonical order; a column that some parts lack is null there. Raises FileNotFoundError when there is no part,
+    DamagedMetrics when parts are damaged or missing.
     """
     where = as_path(where)
+    files = _files(where)
+    parts, damaged = _read_parts(files, where)
+    is_directory = where.is_dir()
+    damage = Damage(tuple(damaged.values()), tuple(_gaps(parts, reached)) if is_directory else ())
+    if not parts and not damage.faults and reached <= 0:
+        raise FileNotFoundError(f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)")
+    if damage:
+        raise DamagedMetrics(
+            f"{where}: {damage}; the command that trains the run (icl train, icl sweep run) makes what is missing again"
+        )
+    runs: dict[pathlib.Path, list[_Part]] = {}
+    for part in parts:
+        runs.setdefault(part.path.parent, []).append(part)
+    return _canonical(concat_tables([_rows(mine) for mine in runs.values()]))
+
+
+def damage_of(directory: pathlib.Path, reached: int) -> Damage:
+    """Returns what is wrong with a run's metrics up to the step `reached`."""
+    parts, damaged = _read_parts(_files(directory), directory)
+    return Damage(tuple(damaged.values()), tuple(_gaps(parts, reached)))
+
+
+def _files(where: pathlib.Path) -> list[pathlib.Path]:
+    """The parts of a directory, or the files of a glob, in order."""
+    if "*" not in str(where):
+        found = children(where) if where.is_dir() or in_bucket(where) else [where] if where.exists() else []
+        return sorted(path for path in found if path == where or _PART.fullmatch(path.name))
     if in_bucket(where):
-        return _read_bucket(where)
-    pattern = str(where / "part-*.parquet") if where.is_dir() else str(where)
-    with duckdb.connect() as database:
+        scheme = str(where).partition("://")[0]
+        return sorted(as_path(f"{scheme}://{name}") for name in filesystem(where).glob(str(where)))
+    return sorted(map(pathlib.Path, glob.glob(str(where))))
+
+
+def _read_parts(
+    files: list[pathlib.Path], where: pathlib.Path | None = None
+) -> tuple[list[_Part], dict[pathlib.Path, str]]:
+    """The parts that are good, and what is wrong with the others.
+
+    where: what to list again when a file has gone meanwhile, as its rows are in another one then.
+    """
+    for _ in range(_LOOKS):
         try:
-            rows = database.read_parquet(pattern, union_by_name=True).to_arrow_table()
-        except duckdb.IOException as error:
-            if "No files found" not in str(error):
+            return _read_all(files)
+        except FileNotFoundError:
+            if where is None:
                 raise
-            raise _nothing(where) from None
-    return _canonical(rows)
+            files = _files(where)
+    return _read_all(files)
 
 
-def _nothing(where: pathlib.Path) -> FileNotFoundError:
-    return FileNotFoundError(f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)")
+def _read_all(files: list[pathlib.Path]) -> tuple[list[_Part], dict[pathlib.Path, str]]:
+    def read(path: pathlib.Path) -> _Part | str:
+        try:
+            return _read(path)
+        except DamagedFile as fault:
+            return str(fault)
+
+    if files and in_bucket(files[0]):  # side by side, each in one request
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(read, files))
+    else:
+        found = [read(path) for path in files]
+    good = [part for part in found if isinstance(part, _Part)]
+    return good, {path: fault for path, fault in zip(files, found, strict=True) if isinstance(fault, str)}
 
 
-def _read_bucket(where: pathlib.Path) -> pa.Table:
-    """Of each directory the rows written last; parts are fetched side by side, each in one request."""
-    files = filesystem(where)
-    found = files.glob(str(where) if "*" in str(where) else f"{where}/part-*.parquet")
-    if not found:
-        raise _nothing(where)
-    by_run: dict[str, list[pa.Table]] = {}
-    for name, content in files.cat(found).items():
-        by_run.setdefault(name.rpartition("/")[0], []).append(pq.read_table(io.BytesIO(content)))
-    return _canonical(concat_tables([_newest(parts) for parts in by_run.values()]))
+def _read(path: pathlib.Path) -> _Part:
+    table, facts = read_table(path)
+    return _Part(path, table, _covered(path, table, facts), int(facts.get("written", 0)))
 
 
-def _newest(parts: list[pa.Table]) -> pa.Table:
-    written = lambda part: int(part.schema.metadata[_WRITTEN])
-    return last_rows(concat_tables(sorted(parts, key=written)))
+def _covered(path: pathlib.Path, table: pa.Table, facts: dict) -> Stretch | None:
+    """The stretch of a part: as it says itself or, where it has no seal, as its training rows tell."""
+    if is_sealed(facts):
+        return (facts["after"], facts["last"]) if "after" in facts else None
+    steps = np.unique(table.filter(pc.field("suite") == "train")["step"].to_numpy())
+    name = _PART.fullmatch(path.name)
+    if not len(steps) or not name:
+        return None
+    if pc.min(table["step"]).as_py() == 0:
+        return -1, int(name[2])
+    spacing = int(steps[1] - steps[0]) if len(steps) > 1 else int(steps[0])  # unknown: as far back as can be
+    return int(steps[0]) - spacing, int(name[2])
+
+
+def _gaps(parts: list[_Part], reached: int) -> list[Stretch]:
+    """The stretches up to `reached` that no part covers. A run may begin at a checkpoint of step 0."""
+    stretches = sorted(part.covers for part in parts if part.covers)
+    covered, gaps = -1, []
+    for after, last in stretches:
+        if after > max(covered, 0):
+            gaps.append((covered, after))
+        covered = max(covered, last)
+    if reached > max(covered, 0) and (stretches or not parts):
+        gaps.append((covered, reached))
+    return gaps
+
+
+def _rows(parts: list[_Part]) -> pa.Table:
+    """The rows of one run; in a bucket, of rows that measure the same thing, those written last."""
+    if not in_bucket(parts[0].path):
+        return concat_tables([part.table for part in parts])
+    return last_rows(concat_tables([part.table for part in sorted(parts, key=lambda part: part.written)]))
 
 
 def last_rows(table: pa.Table) -> pa.Table:
