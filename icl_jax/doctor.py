@@ -11,7 +11,7 @@ from icl_jax.data.banks import describe_banks
 from icl_jax.devices import cache_dir, cpu_cores
 from icl_jax.rundir import PACKAGES
 
-MORE_PACKAGES = ("ml-collections", "tensorflow-datasets", "pyarrow", "duckdb")
+MORE_PACKAGES = ("ml-collections", "tensorflow-datasets", "pyarrow")
 
 
 def memory_limit() -> int | None:
