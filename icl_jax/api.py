@@ -237,7 +237,9 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
     said = rundir.describe(experiment, work.found, work.identity, work.origin, work.start)
     agree(lambda: rundir.write(directory, said))
     if work.damage:
-        warnings.warn(f"{directory}: {work.damage}; trained again from before", stacklevel=3)
+        warnings.warn(
+            f"{directory}: {work.damage}: trained again from the last good checkpoint before that", stacklevel=3
+        )
     plan = loop.Plan(
         config.train.num_steps,
         experiment.chunk,

@@ -319,7 +319,7 @@ def test_a_stretch_is_trained_from_the_last_good_checkpoint_before_it(sheet, cop
     seen = []
     advance = api.loop._Loop.advance
     monkeypatch.setattr(api.loop._Loop, "advance", lambda self, *a: (advance(self, *a), seen.append(self.step)))
-    with pytest.warns(UserWarning, match="steps 21 to 30 are missing; trained again"):
+    with pytest.warns(UserWarning, match="steps 21 to 30 are missing: trained again"):
         assert run(more, copy).done == 1
     assert seen == [25, 30]
     assert_same_tables(table_of(more, copy), expected)

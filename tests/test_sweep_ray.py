@@ -376,18 +376,21 @@ def test_a_stopped_driver_has_its_populations_save(place, environment, driver):
 
 @pytest.mark.slow
 def test_what_fails_is_recorded_and_what_does_not_fit_is_split(place, driver, undisturbed):
-    """One population cannot read its run, another was killed for its memory: the other two are not concerned."""
+    """In one population's directory lies something else, another was killed for its memory: the other two are not
+    concerned."""
     folder = folder_of(place, "failing")
     shutil.copytree(folder_of(place, "local").directory, folder.directory)
-    damaged, large, *_ = folder.plan()
-    folder.done_file(damaged.id).unlink()
-    (folder.run_directory(damaged.id) / "run.json").write_text("{")
+    taken, large, *_ = folder.plan()
+    folder.done_file(taken.id).unlink()
+    shutil.rmtree(folder.run_directory(taken.id))
+    folder.run_directory(taken.id).mkdir()
+    (folder.run_directory(taken.id) / "thesis.tex").write_text("x")
     folder.done_file(large.id).unlink()
     folder.note_attempt(large.id, kernel_kills=-1, step=0)  # fewer than there are now
     output = finish(driver("failing"), code=1)
-    assert f"{damaged.id} failed: ValueError: " in output and "run.json is damaged" in output
+    assert f"{taken.id} failed: ValueError: " in output and "is not empty and holds no run" in output
     assert "the kernel killed it for its memory with 2 members; goes on as 1 and 1" in output
     assert "4 populations done, 1 failed" in output
-    assert "run.json is damaged" in folder.failure(damaged.id)["error"]
+    assert "is not empty and holds no run" in folder.failure(taken.id)["error"]
     sizes = [(len(planned.cells), folder.done_file(planned.id).exists()) for planned in folder.plan()]
     assert sorted(sizes) == [(1, True), (1, True), (2, False), (2, True), (2, True)]

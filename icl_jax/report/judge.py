@@ -224,7 +224,8 @@ def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
         censored = {unit for unit, (cell,) in complete.items() if measured[cell].state == "censored"}
         return Reading(setting, ends, set(picked), censored, runs)
     judged = _judged(results, of)
-    runs = {cell: judged[cell] if judged[cell].state == "unfinished" else run for cell, run in runs.items()}
+    without = ("unfinished", "unmeasured")
+    runs = {cell: judged[cell] if judged[cell].state in without else run for cell, run in runs.items()}
     return Reading(setting, _best(complete, runs, judged), set(picked), set(), runs)
 
 
@@ -240,9 +241,9 @@ def _best(units: dict[Unit, list[str]], measured: dict[str, Measured], judged: d
     that has no other."""
     ends = {}
     for unit, cells in units.items():
-        unfinished = any(measured[cell].state == "unfinished" for cell in cells)
+        unknown = any(measured[cell].state in ("unfinished", "unmeasured") for cell in cells)
         alive = [cell for cell in cells if np.isfinite(judged[cell].value)]
-        if unfinished:
+        if unknown:
             ends[unit] = (np.nan, np.nan)
         elif alive:
             best = measured[max(alive, key=lambda cell: judged[cell].value)]

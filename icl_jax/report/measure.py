@@ -219,8 +219,7 @@ class Results:
 
     def _measured(self, of: Statistic, cell: str, line: Series | None, last: int) -> Measured:
         run = self.cells[cell]
-        ended = line is not None and line.steps[-1] >= min(last, run.end) and run.last >= run.end
-        if not ended and (line is None or line.counts.all()):
+        if line is None or line.steps[-1] < min(last, run.end) or run.last < run.end:
             return Measured(np.nan, "unfinished")
         line = self._windows(of, line)
         if of.kind == "onset":
