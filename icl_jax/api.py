@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
-from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_names
+from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_digests, suite_names
 from icl_jax.files import write_text
 from icl_jax.initial import read_origin
 from icl_jax.names import check_file_name
@@ -131,10 +131,11 @@ def train(
     directory = as_run_path(out or config.out or f"runs/{config.name}")
     if not (directory / rundir.FILE).exists():  # an earlier version took any name
         check_file_name("config.name", config.name)
-    check_free(directory)
+    agree(lambda: check_free(directory))
     work = _prepare(config, directory, evals, patches, members, identity)
     with _sole_writer(directory):
-        if work.started != Checkpoints(directory / "checkpoints").steps():  # another process has trained it meanwhile
+        if work.damage or work.started != Checkpoints(directory / "checkpoints").steps():
+            # Another process may have trained or mended it meanwhile.
             work = _prepare(config, directory, evals, patches, members, identity)
         _train_into(directory, work, progress and primary())
         barrier("trained")
@@ -261,7 +262,7 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
             work.population,
             plan,
             experiment.members,
-            MetricsWriter(directory / "metrics"),
+            MetricsWriter(directory / "metrics", suite_digests(config)),
             checkpoints,
             bar,
             initial=work.initial,

@@ -25,6 +25,6 @@ def check_file_name(what: str, name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in (".", ".."):
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "run"
         raise ValueError(
-            f"{what} {name!r} is no plain file name: use letters, digits and . _ - alone (not . or ..), such as "
-            f"{plain!r}; choose the directory with --config.out or --out"
+            f"{what} {name!r} is no plain file name: use letters, digits and . _ - alone (not . or ..), "
+            f"such as {plain!r}"
         )

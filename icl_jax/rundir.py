@@ -22,10 +22,11 @@ from icl_jax.paths import as_path, children
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
 from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.store import MetricsWriter
+from icl_jax.training.store import MetricsWriter, measured_suites
 
 FILE = "run.json"
 _RESTORE = "the command that trains the run writes it anew where its checkpoints are good; else restore the file"
+_REQUIRED = ("identity", "config", "members", "start", "plan", "bank", "environment")
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -96,16 +97,15 @@ def _recovered(directory: pathlib.Path, fault: str) -> dict | None:
     if "eval_seeds" not in facts:  # an earlier version's
         raise DamagedFile(fault)
     warnings.warn(f"{fault.partition('; ')[0]}: it is written anew from what the checkpoints say", stacklevel=3)
-    return facts
+    return {**facts, "suites": measured_suites(directory / "metrics")}
 
 
 def facts(found: dict) -> dict:
     """Returns what checkpoints say of their run, out of its run.json."""
     return {
         "identity": found["identity"],
-        "origin": found["origin"],
+        "origin": found.get("origin", ""),
         "start": found["start"],
-        "suites": found["suites"],
         "eval_seeds": eval_seeds(found),
         "batch_shards": batch_shards(found),
     }
@@ -238,9 +238,6 @@ def _flat(fields: dict, path: str = "") -> dict:
 def read(directory: pathlib.Path) -> dict:
     """Returns run.json. ValueError when the directory holds no run, DamagedFile when the file is damaged."""
     try:
-        found = read_record(as_path(directory) / FILE, _RESTORE)
+        return read_record(as_path(directory) / FILE, _RESTORE, _REQUIRED)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{directory} holds no run: it has no {FILE}") from None
-    if not found.keys() >= {"identity", "config", "members"}:
-        raise DamagedFile(f"{as_path(directory) / FILE} is damaged (it lacks the run's identity); {_RESTORE}")
-    return found

@@ -300,7 +300,47 @@ def test_what_was_measured_before_a_run_diverged_is_used():
     assert value(claims.peak("icl"), high=0.95).effect == 1, "it might have come to more"
     np.testing.assert_allclose(value(claims.decay("icl"), low=0.2).effect, 0)
     np.testing.assert_allclose(value(claims.decay("icl"), high=0.2).effect, 1)
-    np.testing.assert_allclose(value(claims.decay("icl", select="chosen"), low=0).effect, 0.5 - 1)
+    np.testing.assert_allclose(value(claims.decay("icl", select="chosen"), low=0).effect, -1)
+    later = value(claims.peak("icl", select="chosen"), low=0.8)
+    assert later.verdict == "fails" and later.effect == 0, "the other suite might have peaked where it was low"
+
+
+def test_a_rank_correlation_is_least_between_the_others():
+    """Five seeds rise over three levels; one falls, and its middle run diverged: .5 there is worse than 0 or 1."""
+    rise, fall = [0.2, 0.5, 0.8], [0.8, None, 0.2]
+    values = {float(level): [rise[level] + 0.001 * s for s in range(5)] + [fall[level]] for level in range(3)}
+    table = half_diverged({p: [*mine, *mine[:4]] for p, mine in values.items()})
+    found = verdict(claims.trend("x", ICL, over=P), table)
+    worst = half_diverged({p: [0.5 if v is None else v for v in [*mine, *mine[:4]]] for p, mine in values.items()})
+    np.testing.assert_allclose(found.effect, verdict(claims.trend("x", ICL, over=P), worst).effect)
+    assert "1 of 30 runs diverged" in found.reason
+    np.testing.assert_allclose(found.effect, (9 - 1) / 10)
+
+
+def test_a_value_that_widens_the_interval_counts_too():
+    """Peaks of .520 to .523, and one of .524 at least: at 1 the interval is far wider, and reaches below the bound."""
+    curve = lambda named, seed, step: {"headline_icl": 0.52 + 0.001 * seed, "headline_iwl": 0.5}
+    table = results(curve, {P: (1.0,)}, diverged=lambda named, seed: 150 if seed == 4 else -1)
+    found = verdict(claims.within("x", claims.peak("icl"), ALL, low=0.5), table)
+    assert found.verdict == "undecided" and "1 of 5 runs diverged and count as 1" in found.reason
+
+
+def test_many_diverged_runs_of_one_seed_are_weighed_or_leave_the_trend_open():
+    levels = tuple(float(level) for level in range(9))
+    curve = lambda named, seed, step: {"headline_icl": 0.1 * named[P], "headline_iwl": 0.5}
+    for dead, expected in ((1, "holds"), (7, "undecided")):
+        diverged = lambda named, seed, dead=dead: 50 if seed == 0 and named[P] < dead else -1
+        found = verdict(claims.trend("x", ICL, over=P), results(curve, {P: levels}, diverged=diverged))
+        assert found.verdict == expected, found.reason
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "floor", "ceiling"])
+def test_an_onset_of_what_was_not_measured_is_unmeasured(metric):
+    rows = table_of().to_pylist()
+    nan = lambda r: r["suite"] == "headline_icl" and r["metric"] == metric and r["step"] < 500
+    table = type(table_of()).from_pylist([r | ({"value": float("nan")} if nan(r) else {}) for r in rows])
+    found = verdict(claims.within("x", claims.onset("icl"), ALL, low=200), table)
+    assert found.verdict == "undecided" and "5 of 5 runs have no value (NaN)" in found.reason
 
 
 def test_a_run_that_diverged_without_an_onset_is_censored_there():

@@ -66,6 +66,27 @@ def test_a_second_writer_is_told_who_holds_the_run_and_what_to_do(trained):
     assert not (trained / locks.HOLDER).exists()
 
 
+def test_those_who_only_look_refuse_nobody(tmp_path):
+    """A look takes the lock for a moment: neither another look nor a writer takes that for a writer."""
+    with sole_writer(tmp_path):
+        pass
+    refused = []
+
+    def look():
+        for _ in range(300):
+            try:
+                locks.check_free(tmp_path)
+            except Held as fault:
+                refused.append(fault)
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    for looker in lookers:
+        looker.join()
+    assert not refused
+
+
 def test_who_comes_between_the_checks_and_the_lock_is_noticed(trained, tmp_path, monkeypatch):
     """Another process trains the run after this one has looked and before it has the lock: this one looks again."""
     path, check = tmp_path / "run", api.check_free

@@ -323,9 +323,83 @@ def test_a_stretch_is_trained_from_the_last_good_checkpoint_before_it(sheet, cop
         assert run(more, copy).done == 1
     assert seen == [25, 30]
     assert_same_tables(table_of(more, copy), expected)
-    assert [p.name for p in (population_of(copy) / "metrics").glob("damaged.*")] == [
-        "damaged.part-000000025-000000030.parquet"
+    assert [p.name for p in (population_of(copy) / "metrics").glob("*.damaged")] == [
+        "part-000000025-000000030.parquet.damaged"
     ]
+    assert_same_tables(read_metrics(population_of(copy) / "metrics" / "*.parquet"), read_run(copy))
+
+
+def read_run(out):
+    return read_metrics(population_of(out) / "metrics", 40)
+
+
+@pytest.mark.parametrize("found", ["gone", "damaged"])
+def test_the_only_part_is_missed_though_a_suite_was_added(found, sheet, tmp_path):
+    """One part holds all training rows, another those of a suite that was added: the first is gone, or damaged."""
+    once = dict(STEPS) | {"checkpoint__every": 40}
+    added = {"evals.custom.own": {"kind": "fewshot"}}
+    for changes in ({}, added):
+        later = tiny_sheet(sheet.points, changes, **once)
+        assert run(later, tmp_path).done == 1
+    expected = table_of(later, tmp_path)
+    covering, *_ = [part for part in parts_of(tmp_path) if part.name.startswith("part-000000000")]
+    covering.unlink() if found == "gone" else covering.write_bytes(covering.read_bytes()[:99])
+    entry_of(tmp_path).unlink()
+    assert damage_of(population_of(tmp_path) / "metrics", 40).gaps == ((-1, 40),)
+    with pytest.warns(UserWarning, match="steps 0 to 40 are missing: trained again"):
+        assert run(later, tmp_path).done == 1
+    again = table_of(later, tmp_path)
+    keys = [tuple(v for n, v in r.items() if n != "value") for r in again.to_pylist()]
+    assert len(set(keys)) == len(keys), "no row is there twice"
+    asked = {tuple(v for n, v in r.items() if n != "value"): str(r["value"]) for r in again.to_pylist()}
+    for row in expected.to_pylist():
+        assert asked[tuple(v for n, v in row.items() if n != "value")] == str(row["value"])
+    assert_same_keys(icl_jax.load_run(population_of(tmp_path)).table)
+
+
+def assert_same_keys(table):
+    keys = [tuple(str(v) for n, v in r.items() if n != "value") for r in table.to_pylist()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_metrics_that_are_gone_altogether_are_named_and_made_again(sheet, finished, copy):
+    expected = table_of(sheet, finished)
+    shutil.rmtree(population_of(copy) / "metrics")
+    entry_of(copy).unlink()
+    tables, said = looked_at(sheet, copy)
+    assert "rows of steps 0 to 40 are missing" in said and not any(table.num_rows for table in tables)
+    with pytest.warns(UserWarning, match="trained again"):
+        assert run(sheet, copy).done == 1
+    assert_same_tables(table_of(sheet, copy), expected)
+
+
+def test_a_population_that_is_gone_is_still_in_the_ledger(sheet, finished, copy):
+    """As where only the results were kept: status shows it as done."""
+    shutil.rmtree(population_of(copy))
+    tables, said = looked_at(sheet, copy)
+    assert "1 done" in said and len(tables) == 2
+    for table in tables:
+        assert_same_tables(table, table_of(sheet, finished))
+
+
+def test_a_run_json_that_is_made_again_knows_what_its_suites_meant(sheet, tmp_path):
+    """The evals changed after training; what the checkpoints were saved with is not what was measured last."""
+    sizes = {
+        n: tiny_sheet(sheet.points, {"evals.num_sequences": n}, **STEPS, checkpoint__keep_every=10) for n in (32, 64)
+    }
+    assert run(sizes[32], tmp_path).done == 1
+    with pytest.warns(UserWarning, match="is scored anew"):
+        assert run(sizes[64], tmp_path).done == 1
+    suites = rundir.read(population_of(tmp_path))["suites"]
+    (population_of(tmp_path) / "run.json").write_text("{")
+    with pytest.warns(UserWarning, match="written anew"):
+        assert rundir.look(population_of(tmp_path))["suites"] == suites
+    entry_of(tmp_path).unlink()
+    with pytest.warns(UserWarning, match="written anew"):
+        assert run(sizes[64], tmp_path).done == 1
+    assert rundir.read(population_of(tmp_path))["suites"] == suites
+    with pytest.warns(UserWarning, match="is scored anew"):
+        assert run(sizes[32], tmp_path).done == 1
 
 
 def test_a_stop_while_a_stretch_is_trained_again_leaves_the_run_unfinished(sheet, finished, copy, monkeypatch):
@@ -358,6 +432,25 @@ def test_parts_of_a_split_population_inherit_whole_rows_only(sheet, finished, co
     assert run(sheet, copy).done == 2
     again = table_of(sheet, copy)
     assert again.num_rows == expected.num_rows and again["cell"] == expected["cell"]
+
+
+def test_handing_down_twice_doubles_nothing(finished, copy):
+    """As when it was killed before the plan was written."""
+    from icl_jax.sweep.inherit import hand_down
+    from icl_jax.sweep.plan import halves
+
+    folder = Folder(copy / "tiny_sweep")
+    (whole,) = folder.plan()
+    part = halves(whole)[0]
+    for _ in range(2):
+        hand_down(folder, whole, part)
+        table = read_metrics(folder.run_directory(part.id) / "metrics", 40)
+        assert_same_keys(table)
+    assert table.num_rows * 2 == read_run_rows(folder, whole)
+
+
+def read_run_rows(folder, planned) -> int:
+    return read_metrics(folder.run_directory(planned.id) / "metrics").num_rows
 
 
 # --- `icl train` ---
@@ -439,6 +532,78 @@ def test_a_run_of_an_earlier_version_opens_and_goes_on(trained, tmp_path):
         moved = whole[index].rename(path / "aside")
         assert f"steps {stretch} are missing" in str(icl_jax.load_run(path).damage())
         moved.rename(whole[index])
+
+
+def test_an_old_run_whose_parts_have_one_logged_step_each(tmp_path):
+    """A part does not tell where the one before it ended: the chunk in run.json does."""
+    config = tiny_config(**STEPS, runtime__chunk_steps=10)
+    expected = api.train(config, tmp_path / "run", progress=False).table
+    unsealed(tmp_path / "run")
+    assert not icl_jax.load_run(tmp_path / "run").damage()
+    parts = sorted((tmp_path / "run" / "metrics").glob("part-*"))
+    for index, stretch in ((0, "0 to 10"), (1, "11 to 20"), (3, "31 to 40")):
+        moved = parts[index].rename(tmp_path / "aside")
+        assert f"steps {stretch} are missing" in str(icl_jax.load_run(tmp_path / "run").damage())
+        moved.rename(parts[index])
+    parts[1].write_bytes(parts[1].read_bytes()[:99])
+    with pytest.warns(UserWarning, match="steps 11 to 20 are missing: trained again"):
+        run = api.train(config, tmp_path / "run", progress=False)
+    assert_same_tables(run.table, expected)
+
+
+@pytest.mark.parametrize("steps", [40, 30])
+def test_a_damaged_newest_checkpoint_is_set_aside(steps, tmp_path):
+    """Trained again to there, or to fewer steps, the run is whole and nobody takes the damaged step for reached."""
+    path = tmp_path / "run"
+    kept = tiny_config(**{**STEPS, "train__num_steps": steps, "checkpoint__keep_last": 2})
+    api.train(override(kept, {"train.num_steps": 40}), path, progress=False)
+    for file in (path / "checkpoints" / "40" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(bytes(file.stat().st_size))
+    with pytest.warns(UserWarning, match="passing over a damaged checkpoint"):
+        run = api.train(kept, path, progress=False)
+    assert run.step == steps and not run.damage() and max(run.table["step"].to_pylist()) == steps
+    assert (path / "checkpoints.damaged" / "40").is_dir()
+
+
+def test_another_trainer_that_mends_first_doubles_nothing(trained, tmp_path, monkeypatch):
+    """It does so after this one has looked and before it has the lock."""
+    path = shutil.copytree(trained, tmp_path / "run")
+    sorted((path / "metrics").glob("part-*"))[1].unlink()
+    real = api._prepare
+
+    def prepare(*args):
+        work = real(*args)
+        monkeypatch.setattr(api, "_prepare", real)
+        shutil.rmtree(path)
+        shutil.copytree(trained, path)
+        return work
+
+    monkeypatch.setattr(api, "_prepare", prepare)
+    run = api.train(tiny_config(**STEPS), path, progress=False)
+    assert_same_tables(run.table, icl_jax.load_run(trained).table)
+
+
+FIELDS = ("name", "title", "doc", "source", "changes", "config", "cells", "claims")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_an_old_sweep_json_that_lacks_a_field_is_named(field, sheet, copy):
+    path = copy / "tiny_sweep" / "sweep.json"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in (field, "sha256")} | {"schema": 1}
+    path.write_text(json.dumps(old))
+    for look in (lambda: table_of(sheet, copy), lambda: commands.load_data(Folder(copy / "tiny_sweep"))):
+        with pytest.raises(DamagedFile, match=rf"sweep\.json is damaged \(it lacks {field}\); run `icl sweep run`"):
+            look()
+
+
+@pytest.mark.parametrize("field", ["identity", "config", "members", "start", "plan", "bank", "environment"])
+def test_an_old_run_json_that_lacks_a_field_is_named(field, trained, tmp_path):
+    (tmp_path / "run.json").write_text(
+        json.dumps({k: v for k, v in rundir.read(trained).items() if k != field} | {"schema": 1})
+    )
+    with pytest.raises(DamagedFile, match=rf"run\.json is damaged \(it lacks {field}\)"):
+        icl_jax.load_run(tmp_path)
 
 
 def test_a_directory_of_parts_is_read_while_they_change(trained, tmp_path, monkeypatch):

@@ -80,7 +80,8 @@ def test_abruptness_is_the_time_from_a_quarter_to_three_quarters():
 def test_values_after_a_divergence_do_not_count():
     run = acquire([0.5, 0.9, 0.9, np.nan, np.nan], diverged=250)
     assert run.diverged and run.onset == 100 and run.last_step == 200 and np.isnan(run.final)
-    assert acquire([0.5, 0.9, np.nan], diverged=150).onset == 100  # to the end of what counts
+    assert np.isnan(acquire([0.5, 0.9, np.nan], diverged=150).onset)  # nobody knows whether it was sustained
+    assert acquire([0.5, 0.9]).onset == 100
     never = acquire([np.nan, np.nan], diverged=0)
     assert never.diverged and never.censored and np.isnan(never.peak)
 
@@ -88,7 +89,11 @@ def test_values_after_a_divergence_do_not_count():
 def test_a_value_that_was_not_measured_is_no_divergence():
     run = acquire([0.5, 0.9, np.nan, 0.9, np.nan])
     assert not run.diverged and run.last_step == 400 and run.onset == 100 and run.is_complete(400)
-    assert not acquire([np.nan, np.nan]).diverged
+    never = acquire([np.nan, np.nan])
+    assert not never.diverged and never.last_step == 100
+    (summary,) = summarise([never, acquire([0.5, 0.9])])
+    assert (summary.runs, summary.unmeasured, summary.diverged, summary.unfinished) == (1, 1, 0, 0)
+    assert summary.onset_mean == 100
 
 
 def test_accuracy_and_bounds_are_of_the_same_steps():

@@ -91,7 +91,8 @@ def _numbers(runs: list[Acquisition], end: float) -> list:
 
 
 def _runs(summary) -> Markup:
-    left = [f"{n} {what}" for n, what in ((summary.diverged, "diverged"), (summary.unfinished, "unfinished")) if n]
+    kinds = ("diverged", "unfinished", "unmeasured")
+    left = [f"{n} {kind}" for kind in kinds if (n := getattr(summary, kind))]
     return render(summary.runs, tag("span", f" + {', '.join(left)}", class_="aside") if left else None)
 
 

@@ -14,6 +14,7 @@ A setting is a dict of labels, as `icl_jax.grid` gives them; it must pick one ru
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class Larger:
     than: a setting, or several: then the largest of them, seed by seed, which favours them.
     """
 
+    by_rank: ClassVar[bool] = False
     name: str
     of: Statistic
     at: Setting
@@ -86,6 +88,7 @@ class Larger:
 class Within:
     """Per seed: `of` at a setting is between low and high."""
 
+    by_rank: ClassVar[bool] = False
     name: str
     of: Statistic
     at: Setting
@@ -122,6 +125,7 @@ class Same:
     A wide interval never makes it hold: no difference found is not no difference.
     """
 
+    by_rank: ClassVar[bool] = False
     name: str
     of: Statistic
     at: Setting
@@ -151,6 +155,7 @@ class Trend:
     """Per seed: the rank correlation (Spearman, ties averaged) of `of` with the label `over` is above 0,
     or below it with rising=False. at: fixes the other labels. A constant statistic has correlation 0."""
 
+    by_rank: ClassVar[bool] = True
     name: str
     of: Statistic
     over: str

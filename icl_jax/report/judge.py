@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,8 @@ from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 _LATER = 1e9  # steps by which an onset that was not seen may come later
-_MOST_UNSURE = 10  # settings of a claim whose diverged runs can be weighed against one another
+_MOST_CHOICES = 20_000  # ways in which the diverged runs of one seed may have come out that are looked at
+_FAR = 1e9  # what stands for a limit that is none among values that are ranked
 _ORDER = {FAILS: 0, UNDECIDED: 1, HOLDS: 2}
 
 
@@ -52,6 +53,7 @@ class Claim(Protocol):
 
     name: str
     of: Statistic
+    by_rank: ClassVar[bool]  # whether the effect depends on the order of the values alone
 
     def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
         """Returns the settings compared. Undecidable where the runs have none."""
@@ -155,26 +157,49 @@ class Case:
 
 
 def _cases(claim: Claim, settings: list, readings: list["Reading"], units: list) -> list[Case]:
-    """The cases that are against the claim: the smallest effect of every unit where it is claimed to be large, the
-    largest where it is claimed to be small, or both. An effect is at its ends where the values are at theirs."""
+    """The case in which the effect of every unit is the smallest it could be, and that in which it is the largest:
+    a claim holds when it holds in both, as the interval may be wider in either."""
     ends = np.array([[reading.ends.get(unit, (np.nan, np.nan)) for unit in units] for reading in readings])
     low, high = ends.reshape(len(readings), len(units), 2).transpose(2, 0, 1)
-    unsure = np.flatnonzero((low < high).any(1))
-    if len(unsure) > _MOST_UNSURE:
-        raise Undecidable(f"runs diverged at {len(unsure)} settings, too many to weigh against one another")
-    upper = np.zeros((2 ** len(unsure), len(readings), 1), bool)
-    upper[:, unsure, 0] = list(itertools.product((False, True), repeat=len(unsure)))
-    values = np.where(upper, high, low)
-    with np.errstate(invalid="ignore"):  # infinite ends
-        effects = np.array([claim.effect(choice, settings) for choice in values])
-    bound, against = claim.bound(), []
-    if bound.low > -np.inf:
-        against.append(np.where(np.isnan(effects), np.inf, effects).argmin(0))
-    if bound.high < np.inf:
-        against.append(np.where(np.isnan(effects), -np.inf, effects).argmax(0))
-    each = np.arange(len(units))
-    chosen = [(values[picked, :, each].T, effects[picked, each]) for picked in against]
-    return [Case(mine, effect, tuple(sorted({*mine[low < high]}))) for mine, effect in chosen]
+    extremes = [_extremes(claim, settings, low[:, unit], high[:, unit]) for unit in range(len(units))]
+    cases = []
+    for side in (0, 1):
+        values = np.array([found[side] for found in extremes]).reshape(len(units), len(readings)).T
+        with np.errstate(invalid="ignore"):  # infinite ends
+            cases.append(Case(values, claim.effect(values, settings), tuple(sorted({*values[low < high]}))))
+    if not (low < high).any():
+        return cases[:1]
+    return cases if claim.bound().low > -np.inf else cases[::-1]  # of two with one verdict the first is shown
+
+
+def _extremes(claim: Claim, settings: list, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (settings,) between low and high at which the effect of a unit is smallest, and largest."""
+    unsure = np.flatnonzero(low < high)
+    if not len(unsure):
+        return low, low
+    choices = [_choices(claim, low, high, place, len(unsure)) for place in unsure]
+    count = int(np.prod([len(choice) for choice in choices]))
+    if count > _MOST_CHOICES:
+        raise Undecidable(f"{len(unsure)} runs of one seed diverged, too many to weigh against one another")
+    values = np.repeat(low[:, None], count, axis=1)
+    values[unsure] = np.array(list(itertools.product(*choices))).T
+    with np.errstate(invalid="ignore"):
+        effects = claim.effect(values, settings)
+    smallest = np.where(np.isnan(effects), np.inf, effects).argmin()
+    largest = np.where(np.isnan(effects), -np.inf, effects).argmax()
+    return values[:, smallest], values[:, largest]
+
+
+def _choices(claim: Claim, low: np.ndarray, high: np.ndarray, place: int, many: int) -> np.ndarray:
+    """What stands for the run at a place: its ends, between which an effect is monotone. One that goes by ranks is
+    not: also what the other runs have, and `many` values between any two of them."""
+    ends = np.array([low[place], high[place]])
+    if not claim.by_rank:
+        return ends
+    known = np.unique(low[(low == high) & (low > ends[0]) & (low < ends[1])])
+    marks = np.clip(np.concatenate([ends[:1], known, ends[1:]]), -_FAR, _FAR)
+    between = [np.linspace(a, b, many + 2)[1:-1] for a, b in itertools.pairwise(marks)]
+    return np.unique(np.concatenate([ends, known, *between]))
 
 
 def _weigh(

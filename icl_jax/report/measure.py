@@ -244,7 +244,8 @@ class Results:
             raise Undecidable(str(problem)) from None
 
     def _peak(self, of: Statistic, line: Series) -> Measured:
-        """The peak, or the decay from it. The peak of a run that diverged is at least what was measured before."""
+        """The peak, or the decay from it. The peak of a run that diverged is at least what was measured before, but
+        for one that is chosen on another suite: that may come later, where the value is smaller."""
         name = of.select or of.suite
         chosen_on = self._line(name, of.metric, line.cell) if of.select else line
         if not np.array_equal(line.steps, chosen_on.steps):
@@ -256,12 +257,12 @@ class Results:
         if not np.isfinite(values).all() or not np.isfinite(by).all():
             return Measured(np.nan, "unmeasured")
         low, high = self._limits(of, line)
-        top = float(values[by.argmax()]) if len(values) else low
         if line.counts.all():
+            top = float(values[by.argmax()])
             return _exact(top if of.kind == "peak" else top - float(values[-1]))
         if of.kind == "peak":
-            return Measured(np.nan, "diverged", top, high)
-        return Measured(np.nan, "diverged", top - high if of.select else 0.0, high - low)
+            return Measured(np.nan, "diverged", low if of.select else float(values.max(initial=low)), high)
+        return Measured(np.nan, "diverged", low - high if of.select else 0.0, high - low)
 
     def _limits(self, of: Statistic, line: Series) -> tuple[float, float]:
         """What a metric can be at least and at most."""
@@ -287,7 +288,7 @@ class Results:
             run = acquisition(line, *bounds)
         except ValueError as problem:
             raise Undecidable(str(problem)) from None
-        if not np.isfinite(run.last_step):
+        if not all(np.isfinite(of_run.values[line.counts]).all() for of_run in (line, *bounds)):
             return Measured(np.nan, "unmeasured")
         return _exact(run.restricted_onset, "censored" if run.censored else "")
 

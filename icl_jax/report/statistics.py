@@ -90,7 +90,7 @@ class Acquisition:
 def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition:
     """Returns how one run acquired an ability, from its accuracy and that of the two oracles.
 
-    Sustained: at or above half way at this evaluation and at the next one, if there is one. A suite
+    Sustained: at or above half way at this evaluation and at the next one, if there was to be one. A suite
     whose ceiling is not above its floor has no onset. Values after a divergence, and NaN, do not count.
     The peak is the largest of noisy evaluations, and so biased up. ValueError for unequal steps.
     """
@@ -105,7 +105,7 @@ def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition
     if not len(steps):
         return Acquisition(*about, nan, nan, nan, nan, nan, nan, last_step, diverged)
     way = np.divide(values - low, high - low, where=high > low, out=np.full(len(low), -np.inf))
-    onset, peak = _onset(way), int(values.argmax())
+    onset, peak = _onset(way, at_end=not diverged), int(values.argmax())
     fallen = np.flatnonzero(values[peak + 1 :] <= (values[peak] + low[peak + 1 :]) / 2) + peak + 1
     return Acquisition(
         *about,
@@ -120,9 +120,10 @@ def acquisition(accuracy: Series, floor: Series, ceiling: Series) -> Acquisition
     )
 
 
-def _onset(way: np.ndarray) -> int | None:
+def _onset(way: np.ndarray, at_end: bool) -> int | None:
+    """at_end: whether a crossing at the last evaluation counts."""
     above = way >= ONSET
-    sustained = np.flatnonzero(above & np.append(above[1:], True))
+    sustained = np.flatnonzero(above & np.append(above[1:], at_end))
     return int(sustained[0]) if len(sustained) else None
 
 
@@ -152,7 +153,8 @@ def acquisitions(table: pa.Table, suite: str) -> list[Acquisition]:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The runs of one setting. Diverged and unfinished ones are counted and leave the other numbers.
+    """The runs of one setting. Diverged, unfinished and unmeasured ones (without any value) are counted and leave the
+    other numbers.
 
     runs: those that are left. onset_share: of them with an onset. onset_mean: restricted mean, a run
     without an onset counts as its last step. onset_median: NaN where half or more have no onset.
@@ -164,6 +166,7 @@ class Summary:
     runs: int
     diverged: int
     unfinished: int
+    unmeasured: int
     onset_share: float
     onset_mean: float
     onset_median: float
@@ -193,7 +196,8 @@ def summarise(runs: Sequence[Acquisition], end: float | None = None) -> list[Sum
 
 def _summary(runs: list[Acquisition], end: float) -> Summary:
     alive = [r for r in runs if not r.diverged]
-    done = [r for r in alive if r.is_complete(end)]
+    complete = [r for r in alive if r.is_complete(end)]
+    done = [r for r in complete if np.isfinite(r.peak)]
     with_onset = [r for r in done if not r.censored]
     get = lambda name, group=done: np.array([getattr(r, name) for r in group], float)
     late = np.where(np.isnan(get("onset")), np.inf, get("onset"))
@@ -202,7 +206,8 @@ def _summary(runs: list[Acquisition], end: float) -> Summary:
         labels=runs[0].labels,
         runs=len(done),
         diverged=len(runs) - len(alive),
-        unfinished=len(alive) - len(done),
+        unfinished=len(alive) - len(complete),
+        unmeasured=len(complete) - len(done),
         onset_share=_of(np.mean, [not r.censored for r in done]),
         onset_mean=_of(np.mean, get("restricted_onset")),
         onset_median=median if np.isfinite(median) else float("nan"),

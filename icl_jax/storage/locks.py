@@ -14,6 +14,7 @@ from icl_jax.files import read_text, write_text
 from icl_jax.paths import in_bucket
 
 LOCK, HOLDER = ".writer.lock", ".writer.json"
+_PATIENCE_S = 0.5
 
 
 class Held(ValueError):
@@ -21,12 +22,15 @@ class Held(ValueError):
 
 
 @contextlib.contextmanager
-def claim(path: pathlib.Path) -> Iterator[bool]:
-    """Gives whether this process now has the lock file `path` to itself, until it leaves or dies. Never waits."""
+def claim(path: pathlib.Path, patience: float = 0) -> Iterator[bool]:
+    """Gives whether this process now has the lock file `path` to itself, until it leaves or dies.
+
+    patience: seconds to try, as a process that only looks (`is_claimed`) has it for a moment too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience, poll_interval=0.02)
     except Timeout:
         yield False
         return
@@ -36,11 +40,11 @@ def claim(path: pathlib.Path) -> Iterator[bool]:
         lock.release()
 
 
-def is_claimed(path: pathlib.Path) -> bool:
-    """Returns whether a living process has the lock file `path`."""
+def is_claimed(path: pathlib.Path, patience: float = 0) -> bool:
+    """Returns whether a living process has the lock file `path`. patience: see `claim`."""
     if not path.exists():
         return False
-    with claim(path) as mine:
+    with claim(path, patience) as mine:
         return not mine
 
 
@@ -54,7 +58,7 @@ def sole_writer(directory: pathlib.Path) -> Iterator[None]:
     if in_bucket(directory):
         yield
         return
-    with claim(directory / LOCK) as mine:
+    with claim(directory / LOCK, _PATIENCE_S) as mine:
         if not mine:
             raise _held(directory)
         write_text(directory / HOLDER, json.dumps(worker()))
@@ -66,7 +70,7 @@ def sole_writer(directory: pathlib.Path) -> Iterator[None]:
 
 def check_free(directory: pathlib.Path) -> None:
     """Raises Held when another process writes into a run's directory now."""
-    if not in_bucket(directory) and is_claimed(directory / LOCK):
+    if not in_bucket(directory) and is_claimed(directory / LOCK, _PATIENCE_S):
         raise _held(directory)
 
 

@@ -8,6 +8,7 @@ earlier version of icl_jax wrote has no seal and is taken as it is.
 import hashlib
 import json
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +38,8 @@ def record_text(fields: dict) -> str:
     return json.dumps({**fields, _DIGEST: _record_digest(fields)}, indent=1)
 
 
-def read_record(path: pathlib.Path, way_out: str) -> dict:
-    """Returns the fields of a record.
+def read_record(path: pathlib.Path, way_out: str, required: Collection[str] = ()) -> dict:
+    """Returns the fields of a record. required: fields without which it is damaged.
 
     FileNotFoundError where there is none. DamagedFile, with the file's name and the way out, where it is not what
     was written. ValueError where a later version of icl_jax wrote it.
@@ -60,6 +61,8 @@ def read_record(path: pathlib.Path, way_out: str) -> dict:
             f"{path} was written by another version of icl_jax (schema {schema}, this one reads up to {SCHEMA}); "
             "use that version, or another directory"
         )
+    if missing := sorted(set(required) - fields.keys()):
+        raise DamagedFile(f"{path} is damaged (it lacks {', '.join(missing)}); {way_out}")
     return fields
 
 

@@ -7,6 +7,7 @@ import jax
 
 # What XLA and the devices' allocators say of memory; "RESOURCE_EXHAUSTED" alone may also be a full disk or a quota.
 _MEMORY = ("memory", "allocat", "hbm")
+_DISK = ("no space left on device", "disk quota exceeded")
 COUNTERS = (
     "/sys/fs/cgroup/memory.events",  # this container's, cgroup v2
     "/sys/fs/cgroup/memory/memory.oom_control",  # this container's, cgroup v1
@@ -22,7 +23,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = str(error).lower()
         exhausted = "resource_exhausted" in text or "out of memory" in text
-        return exhausted and any(word in text for word in _MEMORY) and "no space left" not in text
+        return exhausted and any(word in text for word in _MEMORY) and not any(word in text for word in _DISK)
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
@@ -30,7 +31,7 @@ def is_disk_full(error: BaseException | None) -> bool:
     """Returns whether an error, or one that it came from, means that there is no room on a disk."""
     while error is not None:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):
+        if full or any(word in str(error).lower() for word in _DISK):
             return True
         error = error.__cause__
     return False

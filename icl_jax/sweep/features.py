@@ -32,12 +32,15 @@ POLL_S = 2.0  # between looks at features that another worker makes
 
 def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
     """Returns where the features of a name lie. Features of another run, or of another length, are another file."""
-    check_file_name("learned features", name)
     config = sheet.features[name]
     start = read_origin(config)
     ids = [run_identity(config, start.text if start else "", schema) for schema in (cfg.SCHEMA, 1)]
     files = [folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz" for run in ids]
-    return files[1] if files[1].is_file() else files[0]  # made by an earlier version
+    if files[1].is_file() or files[1].with_suffix("").is_dir():
+        return files[1]  # begun by an earlier version
+    if not files[0].is_file():
+        check_file_name("the name of learned features", name)
+    return files[0]
 
 
 def missing_features(sheet: Sheet, folder: Folder) -> list[str]:

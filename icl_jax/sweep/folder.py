@@ -21,6 +21,7 @@ from icl_jax.storage import locks
 from icl_jax.storage.sealed import DamagedFile, read_record, record_text, write_record
 from icl_jax.sweep.plan import Planned, planned_from_json
 
+_SWEEP = ("name", "title", "doc", "source", "changes", "config", "cells", "claims")  # fields of sweep.json
 _PLAN_ANEW = "move it away, and `icl sweep run` plans anew: populations that are the same are not trained again"
 
 
@@ -70,7 +71,8 @@ class Folder:
         path = self.directory / "sweep.json"
         if not path.is_file():
             raise ValueError(f"{self.directory} holds no sweep: it has no sweep.json")
-        return read_record(path, "run `icl sweep run` with its config again: that writes the file anew")
+        way_out = "run `icl sweep run` with its config again: that writes the file anew"
+        return read_record(path, way_out, _SWEEP)
 
     # --- the plan ---
 
@@ -155,7 +157,7 @@ class Folder:
         """Returns why the population did not finish when it was last tried, None when it did not fail."""
         path = self.directory / "failed" / f"{id_}.json"
         try:
-            return read_record(path, "delete it") if path.is_file() else None
+            return read_record(path, "delete it", ("error",)) if path.is_file() else None
         except DamagedFile as fault:  # it did fail, and nothing hangs on why
             return {"error": str(fault)}
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from icl_jax import rundir
-from icl_jax.storage.sealed import DamagedFile, write_record
+from icl_jax.files import remove_tree
+from icl_jax.storage.sealed import write_record
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
@@ -28,13 +29,14 @@ def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:
         return  # it never got as far as that
     try:
         table, about = read_metrics(source / "metrics", steps[-1]), rundir.read(source)
-    except (DamagedFile, FileNotFoundError) as fault:
+    except (ValueError, FileNotFoundError) as fault:
         warnings.warn(f"{fault}: its parts start anew", stacklevel=2)
         return
+    remove_tree(target)  # of an attempt that was killed here
     about |= {"identity": part.id, "members": rundir.members_to_json(list(part.members))}
     members = np.array([whole.cells.index(cell) for cell in part.cells])
     _checkpoints(source / "checkpoints", target / "checkpoints", members, rundir.facts(about))
-    _metrics(table, target / "metrics", members)
+    _metrics(table, target / "metrics", members, about.get("suites", {}))
     write_record(target / rundir.FILE, about)
 
 
@@ -50,10 +52,10 @@ def _checkpoints(source: pathlib.Path, target: pathlib.Path, members: np.ndarray
             mine.save(step, share, meta={**meta, **facts}, force=True)
 
 
-def _metrics(table: pa.Table, target: pathlib.Path, members: np.ndarray) -> None:
+def _metrics(table: pa.Table, target: pathlib.Path, members: np.ndarray, suites: dict[str, str]) -> None:
     places = pc.index_in(table["member"], pa.array(members, table["member"].type))
     table = table.set_column(table.column_names.index("member"), "member", places).filter(pc.is_valid(places))
-    writer = MetricsWriter(target)
+    writer = MetricsWriter(target, suites)
     writer.begin_after(-1)
     writer.append_table(table)
     writer.flush(pc.max(table["step"]).as_py())

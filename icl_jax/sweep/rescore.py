@@ -6,7 +6,7 @@ import warnings
 from ml_collections import ConfigDict
 
 from icl_jax import api
-from icl_jax.experiment import suite_names
+from icl_jax.experiment import suite_digests, suite_names
 from icl_jax.storage.locks import sole_writer
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import MetricsWriter
@@ -18,7 +18,8 @@ def add_suites(run: api.Run, config: ConfigDict) -> None:
     Of the checkpoints those count that lie on a step of evals.every, and the newest. A damaged one is passed over
     with a warning, but for the newest: DamagedCheckpoint.
     """
-    run, writer = dataclasses.replace(run, config=config), MetricsWriter(run.directory / "metrics")
+    run = dataclasses.replace(run, config=config)
+    writer = MetricsWriter(run.directory / "metrics", suite_digests(config))
     newest = Checkpoints(run.directory / "checkpoints").steps()[-1]
     with sole_writer(run.directory):
         for step, suites in missing_suites(run).items():

@@ -69,7 +69,7 @@ def _population(folder: Folder, planned: Planned, suites: dict[str, str]) -> pa.
 
 
 def _current(table: pa.Table, facts: dict, planned: Planned, suites: dict[str, str]) -> pa.Table:
-    measured = facts["suites"]
+    measured = facts.get("suites", {})
     stale = [name for name, digest in measured.items() if suites.get(name, digest) != digest]
     if not same_eval_seeds(facts, planned):
         stale = list(measured)

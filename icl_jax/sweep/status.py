@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_jax import rundir
-from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, done_facts, is_done, reached
 from icl_jax.training.display import duration
@@ -54,9 +53,9 @@ def state_of(folder: Folder, job: Job) -> State:
     error = failure["error"] if failure and word == "failed" else ""
     try:
         icl, iwl, diverged = _scores(folder, job)
-        if step:
+        if step and not done:
             rundir.read(folder.run_directory(job.id))
-    except DamagedFile as fault:
+    except ValueError as fault:  # damaged, or gone
         icl, iwl, diverged, error = None, None, 0, "; ".join(filter(None, [error, str(fault)]))
     rate = _rate(folder, job, step) if word == "running" else None
     return State(job.id, word, len(job.planned.cells), step, job.steps, icl, iwl, diverged, rate, error)

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from icl_jax.files import remove_tree
 from icl_jax.paths import absolute, as_path, children, in_bucket
 from icl_jax.training.leaves import (
     CheckpointError,
@@ -140,6 +141,17 @@ class Checkpoints:
         """Returns the steps that have a finished checkpoint, good or damaged, in ascending order."""
         finished = (lambda path: (path / _FINISHED).exists()) if in_bucket(self.directory) else pathlib.Path.is_dir
         return sorted(int(p.name) for p in children(self.directory) if p.name.isdigit() and finished(p))
+
+    def set_aside_damaged(self) -> None:
+        """Moves the checkpoints that could not be read to checkpoints.damaged, so that nobody takes their steps for
+        reached. In a bucket they stay until the run has come there."""
+        if in_bucket(self.directory) or jax.process_index() != 0:
+            return
+        for step in sorted(self._damaged & set(self.steps())):
+            aside = self.directory.with_name(f"{self.directory.name}.damaged") / str(step)
+            remove_tree(aside)
+            aside.parent.mkdir(exist_ok=True)
+            (self.directory / str(step)).rename(aside)
 
     def _has_another(self, step: int) -> bool:
         """Whether there is, in a bucket, a finished checkpoint that another worker has written."""

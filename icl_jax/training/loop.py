@@ -92,6 +92,7 @@ class _Loop:
         """Compiles and makes, loads or resumes the state; what is on disk then ends where that is."""
         self.progress.phase("compiling")
         self._place(initial)
+        self.checkpoints.set_aside_damaged()
         self.chunk = compiled_chunk(self.population, self.state, self.fixed)
         self.writer.truncate_after(self.written)
 

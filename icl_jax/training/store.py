@@ -12,6 +12,7 @@ takes those written last.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import glob
 import math
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from icl_jax.paths import as_path, children, filesystem, in_bucket
-from icl_jax.storage.sealed import DamagedFile, is_sealed, read_table, write_table
+from icl_jax.storage.sealed import DamagedFile, is_sealed, read_record, read_table, write_table
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
 _TYPES = {
@@ -38,6 +39,7 @@ _TYPES = {
     "value": pa.float64(),
 }
 _PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
+_UNKNOWN = 2**60  # steps from a part's first logged step back to the one before it, where the part does not tell
 _LOOKS = 5  # at a directory in which parts come and go while they are read
 Stretch = tuple[int, int]  # the steps after the first, up to the second
 
@@ -109,12 +111,14 @@ class Damage:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A file of rows. covers: the stretch of which it has all rows; None: it adds rows to others' stretches."""
+    """A file of rows. covers: the stretch of which it has all rows; None: it adds rows to others' stretches. suites:
+    digests of what the suites in it mean, where it says so."""
 
     path: pathlib.Path
     table: pa.Table
     covers: Stretch | None
     written: int
+    suites: dict[str, str]
 
     def facts(self, end: float = math.inf) -> dict:
         """What its seal says when it is written anew with its rows up to `end`."""
@@ -127,8 +131,10 @@ class MetricsWriter:
     After `begin_after` its parts cover, one after another, all steps; before, they add rows to what is there.
     """
 
-    def __init__(self, directory: str | pathlib.Path):
+    def __init__(self, directory: str | pathlib.Path, suites: Mapping[str, str] | None = None):
+        """suites: digests of what suites mean, by name, for the seals of parts that have rows of them."""
         self.directory = as_path(directory)
+        self._suites = dict(suites or {})
         self._waiting: list[pa.Table] = []
         self._covered: int | None = None
 
@@ -156,10 +162,12 @@ class MetricsWriter:
             raise ValueError(f"metrics of step {last} are to be flushed at step {step}; flush at {last} or later")
         path = self.directory / _part_name(first, step)
         facts = {} if self._covered is None else {"after": self._covered, "last": step}
-        if path.exists():  # the same steps flushed twice
+        suites = self._suites
+        if path.exists():  # the same steps flushed twice, or trained again
             there = _read(path)
-            table, facts = concat_tables([there.table, table]), there.facts() or facts
-        _write(_canonical(table), path, facts)  # sorting is stable: of equal rows those of now stay last
+            table, facts = last_rows(concat_tables([there.table, table])), there.facts() or facts
+            suites = there.suites | suites
+        _write(_canonical(table), path, facts, suites)
         if self._covered is not None:
             self._covered = step
 
@@ -175,8 +183,9 @@ class MetricsWriter:
             return
         parts, damaged = _read_parts(_files(self.directory))
         for path, fault in damaged.items():
-            warnings.warn(f"{fault}; set aside as damaged.{path.name}", stacklevel=2)
-            path.rename(path.with_name(f"damaged.{path.name}"))
+            warnings.warn(f"{fault}; set aside as {path.name}.damaged", stacklevel=2)
+            with contextlib.suppress(FileNotFoundError):  # in a bucket another worker may do so too
+                path.rename(path.with_name(f"{path.name}.damaged"))
         if in_bucket(self.directory):
             return
         for leftover in self.directory.glob(".*.tmp*"):
@@ -187,7 +196,7 @@ class MetricsWriter:
                 part.path.unlink()
             elif last > step:
                 # In place first, then the name: killed between the two, no row is lost or there twice.
-                _write(part.table.filter(pc.field("step") <= step), part.path, part.facts(end=step))
+                _write(part.table.filter(pc.field("step") <= step), part.path, part.facts(end=step), part.suites)
                 part.path.rename(part.path.with_name(_part_name(first, step)))
 
     def drop_suites(self, names: Collection[str]) -> None:
@@ -199,15 +208,17 @@ class MetricsWriter:
             if not kept.num_rows:
                 part.path.unlink()
             elif kept.num_rows < part.table.num_rows:
-                _write(kept, part.path, part.facts())
+                _write(kept, part.path, part.facts(), part.suites)
 
 
 def _part_name(first: int, last: int) -> str:
     return f"part-{first:09d}-{last:09d}.parquet"
 
 
-def _write(table: pa.Table, path: pathlib.Path, facts: dict) -> None:
-    """Writes a part, with the time in ns where it counts."""
+def _write(table: pa.Table, path: pathlib.Path, facts: dict, suites: Mapping[str, str]) -> None:
+    """Writes a part, with what its suites mean, and the time in ns where it counts."""
+    measured = set(pc.unique(table["suite"]).to_pylist())
+    facts = {**facts, "suites": {name: digest for name, digest in suites.items() if name in measured}}
     write_table(table, path, facts | ({"written": time.time_ns()} if in_bucket(path) else {}))
 
 
@@ -221,7 +232,7 @@ def read_metrics(where: str | pathlib.Path, reached: int = -1) -> pa.Table:
     where = as_path(where)
     files = _files(where)
     parts, damaged = _read_parts(files, where)
-    is_directory = where.is_dir()
+    is_directory = "*" not in str(where) and where.suffix != ".parquet"
     damage = Damage(tuple(damaged.values()), tuple(_gaps(parts, reached)) if is_directory else ())
     if not parts and not damage.faults and reached <= 0:
         raise FileNotFoundError(f"no metrics in {where}: it holds no parquet part (has the run reached an evaluation?)")
@@ -233,6 +244,12 @@ def read_metrics(where: str | pathlib.Path, reached: int = -1) -> pa.Table:
     for part in parts:
         runs.setdefault(part.path.parent, []).append(part)
     return _canonical(concat_tables([_rows(mine) for mine in runs.values()]))
+
+
+def measured_suites(directory: pathlib.Path) -> dict[str, str]:
+    """Returns the digests of what the suites mean that a run's good parts have rows of, as the parts say."""
+    parts, _ = _read_parts(_files(directory), directory)
+    return {name: digest for part in parts for name, digest in part.suites.items()}
 
 
 def damage_of(directory: pathlib.Path, reached: int) -> Damage:
@@ -281,13 +298,13 @@ def _read_all(files: list[pathlib.Path]) -> tuple[list[_Part], dict[pathlib.Path
             found = list(pool.map(read, files))
     else:
         found = [read(path) for path in files]
-    good = [part for part in found if isinstance(part, _Part)]
+    good = _spaced([part for part in found if isinstance(part, _Part)])
     return good, {path: fault for path, fault in zip(files, found, strict=True) if isinstance(fault, str)}
 
 
 def _read(path: pathlib.Path) -> _Part:
     table, facts = read_table(path)
-    return _Part(path, table, _covered(path, table, facts), int(facts.get("written", 0)))
+    return _Part(path, table, _covered(path, table, facts), int(facts.get("written", 0)), facts.get("suites", {}))
 
 
 def _covered(path: pathlib.Path, table: pa.Table, facts: dict) -> Stretch | None:
@@ -300,8 +317,22 @@ def _covered(path: pathlib.Path, table: pa.Table, facts: dict) -> Stretch | None
         return None
     if pc.min(table["step"]).as_py() == 0:
         return -1, int(name[2])
-    spacing = int(steps[1] - steps[0]) if len(steps) > 1 else int(steps[0])  # unknown: as far back as can be
-    return int(steps[0]) - spacing, int(name[2])
+    return int(steps[0]) - (int(steps[1] - steps[0]) if len(steps) > 1 else _UNKNOWN), int(name[2])
+
+
+def _spaced(parts: list[_Part]) -> list[_Part]:
+    """The parts with the beginning of stretches filled in that a single logged step does not tell: a chunk before
+    it, as run.json has it, else as far from it as the nearest logged step."""
+    is_unknown = lambda part: part.covers is not None and part.covers[0] < -1
+    if not any(map(is_unknown, parts)):
+        return parts
+    try:
+        chunk = read_record(parts[0].path.parent.parent / "run.json", "")["plan"]["chunk"]
+    except (OSError, ValueError, KeyError, TypeError):
+        logged = np.unique(np.concatenate([part.table["step"].to_numpy() for part in parts]))
+        chunk = int(np.diff(logged).min()) if len(logged) > 1 else int(logged[0])
+    begun = lambda part: (part.covers[0] + _UNKNOWN - chunk, part.covers[1])
+    return [dataclasses.replace(part, covers=begun(part)) if is_unknown(part) else part for part in parts]
 
 
 def _gaps(parts: list[_Part], reached: int) -> list[Stretch]:
@@ -312,15 +343,18 @@ def _gaps(parts: list[_Part], reached: int) -> list[Stretch]:
         if after > max(covered, 0):
             gaps.append((covered, after))
         covered = max(covered, last)
-    if reached > max(covered, 0) and (stretches or not parts):
+    if reached > max(covered, 0):
         gaps.append((covered, reached))
     return gaps
 
 
 def _rows(parts: list[_Part]) -> pa.Table:
-    """The rows of one run; in a bucket, of rows that measure the same thing, those written last."""
+    """The rows of one run; of rows that measure the same thing one: those of a part that adds to others or, in a
+    bucket, those written last."""
     if not in_bucket(parts[0].path):
-        return concat_tables([part.table for part in parts])
+        adding = [part.table for part in parts if part.covers is None]
+        whole = concat_tables([*(part.table for part in parts if part.covers is not None), *adding])
+        return last_rows(whole) if adding and len(adding) < len(parts) else whole
     return last_rows(concat_tables([part.table for part in sorted(parts, key=lambda part: part.written)]))
 
 
