@@ -84,6 +84,25 @@ def test_resumed_equals_undisturbed(undisturbed, tmp_path, killed_at, restored):
     assert_same(read_metrics(tmp_path), undisturbed)
 
 
+def test_rows_that_were_added_survive_a_truncation_to_their_step(tmp_path):
+    """The part that is cut to end where an added one stands would have its name."""
+    write(tmp_path, range(10, 21), flush_every=20)
+    added = MetricsWriter(tmp_path)
+    added.append([{**MEMBERS[0], "member": 0, "step": 10, "suite": "own", "metric": "accuracy", "value": 1.0}])
+    added.flush(10)
+    expected = [row for row in read_metrics(tmp_path).to_pylist() if row["step"] <= 10]
+    MetricsWriter(tmp_path).truncate_after(10)
+    assert str(read_metrics(tmp_path).to_pylist()) == str(expected)
+    assert select(read_metrics(tmp_path), suite="own")["step"].tolist() == [10]
+
+
+def test_parts_that_overlap_double_no_row(undisturbed, tmp_path):
+    write(tmp_path, range(41), flush_every=10)
+    whole = (tmp_path / "part-000000011-000000020.parquet").read_bytes()
+    (tmp_path / "part-000000011-000000099.parquet").write_bytes(whole)
+    assert_same(read_metrics(tmp_path), undisturbed)
+
+
 def test_rows_not_yet_flushed_are_dropped_too(undisturbed, tmp_path):
     writer = write(tmp_path, range(36), flush_every=30)
     writer.truncate_after(20)

@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import glob
+import itertools
 import math
 import pathlib
 import re
@@ -195,9 +196,11 @@ class MetricsWriter:
             if first > step:
                 part.path.unlink()
             elif last > step:
-                # In place first, then the name: killed between the two, no row is lost or there twice.
+                # In place first, then the name: killed between the two, no row is lost or there twice. A part that adds
+                # rows may have that name already; the seal tells what a part covers, whatever it is called.
                 _write(part.table.filter(pc.field("step") <= step), part.path, part.facts(end=step), part.suites)
-                part.path.rename(part.path.with_name(_part_name(first, step)))
+                if not (shorter := part.path.with_name(_part_name(first, step))).exists():
+                    part.path.rename(shorter)
 
     def drop_suites(self, names: Collection[str]) -> None:
         """Drops all rows of these suites. Damaged parts stay as they are."""
@@ -351,11 +354,12 @@ def _gaps(parts: list[_Part], reached: int) -> list[Stretch]:
 def _rows(parts: list[_Part]) -> pa.Table:
     """The rows of one run; of rows that measure the same thing one: those of a part that adds to others or, in a
     bucket, those written last."""
-    if not in_bucket(parts[0].path):
-        adding = [part.table for part in parts if part.covers is None]
-        whole = concat_tables([*(part.table for part in parts if part.covers is not None), *adding])
-        return last_rows(whole) if adding and len(adding) < len(parts) else whole
-    return last_rows(concat_tables([part.table for part in sorted(parts, key=lambda part: part.written)]))
+    bucket = in_bucket(parts[0].path)
+    order = (lambda part: part.written) if bucket else (lambda part: part.covers is None)
+    table = concat_tables([part.table for part in sorted(parts, key=order)])
+    stretches = sorted(part.covers for part in parts if part.covers)
+    apart = all(end <= after for (_, end), (after, _) in itertools.pairwise(stretches))
+    return table if apart and not bucket and len(stretches) in (0, len(parts)) else last_rows(table)
 
 
 def last_rows(table: pa.Table) -> pa.Table:
