@@ -236,6 +236,8 @@ def _origin_id(point: str, patches: tuple) -> str:
 def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
     experiment, config = work.experiment, work.experiment.config
     said = rundir.describe(experiment, work.found, work.identity, work.origin, work.start)
+    writer = MetricsWriter(directory / "metrics", suite_digests(config))
+    agree(writer.seal)
     agree(lambda: rundir.write(directory, said))
     if work.damage:
         warnings.warn(
@@ -262,7 +264,7 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
             work.population,
             plan,
             experiment.members,
-            MetricsWriter(directory / "metrics", suite_digests(config)),
+            writer,
             checkpoints,
             bar,
             initial=work.initial,

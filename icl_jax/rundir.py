@@ -185,12 +185,16 @@ def write(directory: pathlib.Path, said: dict) -> None:
 
 
 def record_evals(directory: pathlib.Path, config: ConfigDict, members: list[cfg.Member]) -> list[str]:
-    """Makes run.json name the evals of a config. Measurements of suites that now mean something else are dropped;
-    returns their names."""
+    """Makes run.json name the evals of a config, but for a damaged one, which training writes anew. Measurements of
+    suites that now mean something else are dropped; returns their names."""
     with sole_writer(directory):
-        found = read(directory)
+        found = look(directory)
+        if not found:
+            return []
         changed = changed_suites(found, config, members)
         MetricsWriter(directory / "metrics").drop_suites(changed)
+        if "config" not in found:
+            return changed
         found["config"]["evals"] = config_to_json(config)["evals"]
         found["members"] = members_to_json(members)
         found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed} | suite_digests(config)

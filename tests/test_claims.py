@@ -1,15 +1,17 @@
 """Laws of claims: verdicts are those worked out by hand, errors are rare at the stated rate, nothing is dropped."""
 
 import dataclasses
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sweep_table import results
 
 from icl_jax import claims
-from icl_jax.report.judge import Bound
+from icl_jax.report.judge import Bound, _extremes
 from icl_jax.report.statistics import interval
 
 P, NONE, ALL = "p_bursty", {"p_bursty": 0}, {"p_bursty": 1}
@@ -328,10 +330,47 @@ def test_a_value_that_widens_the_interval_counts_too():
 def test_many_diverged_runs_of_one_seed_are_weighed_or_leave_the_trend_open():
     levels = tuple(float(level) for level in range(9))
     curve = lambda named, seed, step: {"headline_icl": 0.1 * named[P], "headline_iwl": 0.5}
-    for dead, expected in ((1, "holds"), (7, "undecided")):
+    for dead, expected in ((1, "holds"), (3, "undecided"), (7, "undecided")):
         diverged = lambda named, seed, dead=dead: 50 if seed == 0 and named[P] < dead else -1
         found = verdict(claims.trend("x", ICL, over=P), results(curve, {P: levels}, diverged=diverged))
         assert found.verdict == expected, found.reason
+        assert ("too many to weigh" in found.reason) == (dead == 7)
+
+
+def test_a_rank_correlation_is_that_of_scipy():
+    draw = np.random.default_rng(0)
+    values = draw.integers(0, 4, (6, 200)) / 4
+    values[:, 0], values[2, 1] = 0.5, np.nan
+    levels = np.array([0.0, 0.1, 1.0, 5.0, 6.0, 9.0])
+    settings = [{P: level} for level in levels]
+    found = claims.trend("x", ICL, over=P).effect(values, settings)
+    assert found[0] == 0 and np.isnan(found[1])
+    expected = [spearmanr(levels, column).statistic for column in values.T[2:]]
+    np.testing.assert_allclose(found[2:], expected, atol=1e-12)
+
+
+def test_the_ends_of_a_trend_are_those_of_every_way_to_come_out():
+    """Peaks that are known from below only: the smallest and the largest correlation against brute force."""
+    draw, claim = np.random.default_rng(1), claims.trend("x", ICL, over=P)
+    grid = np.linspace(0, 1, 41)
+    for _ in range(20):
+        low = draw.integers(0, 40, 4) / 40
+        unsure = np.arange(4) < draw.integers(1, 4)
+        high = np.where(unsure, 1.0, low)
+        settings = [{P: float(level)} for level in range(4)]
+        least, most = (claim.effect(values[:, None], settings)[0] for values in _extremes(claim, settings, low, high))
+        choices = [grid[grid >= low[i]] if unsure[i] else low[i : i + 1] for i in range(4)]
+        every = claim.effect(np.array(list(itertools.product(*choices))).T, settings)
+        assert least <= every.min() + 1e-9 and most >= every.max() - 1e-9
+
+
+@pytest.mark.parametrize("late", [50, 0])
+def test_an_onset_of_a_run_that_died_at_once_may_have_come_any_time(late):
+    """Also where it was not evaluated before: the suite was added later."""
+    rows = table_of(seeds=range(6), diverged=lambda named, seed: late if seed == 5 else -1).to_pylist()
+    table = type(table_of()).from_pylist([r for r in rows if r["step"] > 0 or r["suite"] == "train"])
+    found = verdict(claims.within("x", claims.onset("icl"), ALL, high=400), table)
+    assert found.verdict == "undecided" and found.n == 6 and "1 of 6 runs had no onset" in found.reason
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "floor", "ceiling"])

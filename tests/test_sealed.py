@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -398,8 +399,10 @@ def test_a_run_json_that_is_made_again_knows_what_its_suites_meant(sheet, tmp_pa
     with pytest.warns(UserWarning, match="written anew"):
         assert run(sizes[64], tmp_path).done == 1
     assert rundir.read(population_of(tmp_path))["suites"] == suites
+    (population_of(tmp_path) / "run.json").write_text("{")
     with pytest.warns(UserWarning, match="is scored anew"):
-        assert run(sizes[32], tmp_path).done == 1
+        assert run(sizes[32], tmp_path).done == 1, "damaged, and the evals changed again"
+    assert rundir.read(population_of(tmp_path))["suites"] != suites
 
 
 def test_a_stop_while_a_stretch_is_trained_again_leaves_the_run_unfinished(sheet, finished, copy, monkeypatch):
@@ -447,6 +450,21 @@ def test_handing_down_twice_doubles_nothing(finished, copy):
         table = read_metrics(folder.run_directory(part.id) / "metrics", 40)
         assert_same_keys(table)
     assert table.num_rows * 2 == read_run_rows(folder, whole)
+
+
+def test_a_part_that_has_gone_on_keeps_that_when_it_is_split_off_again(sheet, copy):
+    """As where the plan was moved away, and the whole, which stands at step 40, is planned and split anew."""
+    from icl_jax.sweep import worker
+
+    longer = open_sweep(tiny_sheet(sheet.points, {"train.num_steps": 60}, **STEPS), copy)
+    whole = longer.jobs()[0]
+    assert worker.split(longer.folder, whole, "for the test", lambda text: None) == "split"
+    assert run(longer.sheet, copy).done == 2
+    before = table_of(longer.sheet, copy)
+    worker.split(longer.folder, whole, "for the test", lambda text: None)
+    for part in longer.folder.plan():
+        assert job.reached(longer.folder.run_directory(part.id)) == 60
+    assert_same_tables(table_of(longer.sheet, copy), before)
 
 
 def read_run_rows(folder, planned) -> int:
@@ -549,6 +567,19 @@ def test_an_old_run_whose_parts_have_one_logged_step_each(tmp_path):
     with pytest.warns(UserWarning, match="steps 11 to 20 are missing: trained again"):
         run = api.train(config, tmp_path / "run", progress=False)
     assert_same_tables(run.table, expected)
+
+
+def test_an_old_run_goes_on_with_another_chunk(tmp_path):
+    """Its parts are sealed while run.json still says with what chunk they were written."""
+    old = tiny_config(**STEPS, runtime__chunk_steps=10)
+    expected = api.train(old, tmp_path / "run", progress=False).table
+    unsealed(tmp_path / "run")
+    run = api.train(tiny_config(**{**STEPS, "train__num_steps": 60}), tmp_path / "run", progress=False)
+    assert not run.damage() and {45, 50, 55, 60} <= set(run.table["step"].to_pylist())
+    assert_same_tables(run.table.filter(pc.field("step") <= 40), expected)
+    for suites in (["own"], ["fewshot_holdout"]):
+        MetricsWriter(tmp_path / "run" / "metrics").drop_suites(suites)
+        assert not icl_jax.load_run(tmp_path / "run").damage()
 
 
 @pytest.mark.parametrize("steps", [40, 30])

@@ -181,7 +181,7 @@ class Trend:
 
     def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
         levels = np.array([setting[self.over] for setting in settings])
-        return np.array([_rank_correlation(levels, column) for column in values.T])
+        return _rank_correlations(levels, values)
 
     def compared(self) -> str:
         return f"rank correlation with {self.over}" + (f" at {show(self.at)}" if self.at else "")
@@ -196,14 +196,14 @@ larger, within, same, trend = Larger, Within, Same, Trend  # as configs write th
 KINDS = {"larger": Larger, "within": Within, "same": Same, "trend": Trend}
 
 
-def _rank_correlation(levels: np.ndarray, values: np.ndarray) -> float:
-    if np.isnan(values).any():
-        return float("nan")
-    if (values == values[0]).all():
-        return 0.0
-    from scipy.stats import spearmanr  # here: slow to import, and only reports need it
+def _rank_correlations(levels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns Spearman's correlation of levels (S,), distinct, with each column of values (S, U); NaN where one is."""
+    from scipy.stats import rankdata  # here: slow to import, and only reports need it
 
-    return float(spearmanr(levels, values).statistic)
+    ranks = rankdata(values, axis=0, nan_policy="propagate") - (len(levels) + 1) / 2
+    places = rankdata(levels) - (len(levels) + 1) / 2
+    sizes = np.sqrt((places**2).sum() * (ranks**2).sum(0))
+    return np.where(sizes == 0, 0.0, (places[:, None] * ranks).sum(0) / np.where(sizes == 0, 1, sizes))
 
 
 def claims_to_json(claims: Sequence[Claim]) -> list[dict]:

@@ -16,7 +16,7 @@ from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 _LATER = 1e9  # steps by which an onset that was not seen may come later
-_MOST_CHOICES = 20_000  # ways in which the diverged runs of one seed may have come out that are looked at
+_MOST_CHOICES = 200_000  # ways in which the diverged runs of one seed may have come out that are looked at
 _FAR = 1e9  # what stands for a limit that is none among values that are ranked
 _ORDER = {FAILS: 0, UNDECIDED: 1, HOLDS: 2}
 
@@ -196,7 +196,8 @@ def _choices(claim: Claim, low: np.ndarray, high: np.ndarray, place: int, many: 
     ends = np.array([low[place], high[place]])
     if not claim.by_rank:
         return ends
-    known = np.unique(low[(low == high) & (low > ends[0]) & (low < ends[1])])
+    others = np.concatenate([low, high])
+    known = np.unique(others[(others > ends[0]) & (others < ends[1])])
     marks = np.clip(np.concatenate([ends[:1], known, ends[1:]]), -_FAR, _FAR)
     between = [np.linspace(a, b, many + 2)[1:-1] for a, b in itertools.pairwise(marks)]
     return np.unique(np.concatenate([ends, known, *between]))

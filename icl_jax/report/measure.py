@@ -288,6 +288,8 @@ class Results:
             run = acquisition(line, *bounds)
         except ValueError as problem:
             raise Undecidable(str(problem)) from None
+        if not line.counts.any():  # it diverged before the first evaluation: no onset by then
+            return _exact(0.0, "censored")
         if not all(np.isfinite(of_run.values[line.counts]).all() for of_run in (line, *bounds)):
             return Measured(np.nan, "unmeasured")
         return _exact(run.restricted_onset, "censored" if run.censored else "")

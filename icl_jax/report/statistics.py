@@ -153,8 +153,8 @@ def acquisitions(table: pa.Table, suite: str) -> list[Acquisition]:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The runs of one setting. Diverged, unfinished and unmeasured ones (without any value) are counted and leave the
-    other numbers.
+    """The runs of one setting. Diverged, unfinished and unmeasured ones (without a value at the end) are counted and
+    leave the other numbers.
 
     runs: those that are left. onset_share: of them with an onset. onset_mean: restricted mean, a run
     without an onset counts as its last step. onset_median: NaN where half or more have no onset.
@@ -197,7 +197,7 @@ def summarise(runs: Sequence[Acquisition], end: float | None = None) -> list[Sum
 def _summary(runs: list[Acquisition], end: float) -> Summary:
     alive = [r for r in runs if not r.diverged]
     complete = [r for r in alive if r.is_complete(end)]
-    done = [r for r in complete if np.isfinite(r.peak)]
+    done = [r for r in complete if np.isfinite(r.final)]
     with_onset = [r for r in done if not r.censored]
     get = lambda name, group=done: np.array([getattr(r, name) for r in group], float)
     late = np.where(np.isnan(get("onset")), np.inf, get("onset"))

@@ -32,12 +32,23 @@ def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:
     except (ValueError, FileNotFoundError) as fault:
         warnings.warn(f"{fault}: its parts start anew", stacklevel=2)
         return
+    if _is_further(target, steps[-1]):
+        return
     remove_tree(target)  # of an attempt that was killed here
     about |= {"identity": part.id, "members": rundir.members_to_json(list(part.members))}
     members = np.array([whole.cells.index(cell) for cell in part.cells])
     _checkpoints(source / "checkpoints", target / "checkpoints", members, rundir.facts(about))
     _metrics(table, target / "metrics", members, about.get("suites", {}))
     write_record(target / rundir.FILE, about)
+
+
+def _is_further(target: pathlib.Path, step: int) -> bool:
+    """Whether a part is a run already, as its run.json is written last, and has come as far."""
+    try:
+        rundir.read(target)
+    except ValueError:
+        return False
+    return max(Checkpoints(target / "checkpoints").steps(), default=-1) >= step
 
 
 def _checkpoints(source: pathlib.Path, target: pathlib.Path, members: np.ndarray, facts: dict) -> None:

@@ -120,6 +120,7 @@ class _Part:
     covers: Stretch | None
     written: int
     suites: dict[str, str]
+    sealed: bool
 
     def facts(self, end: float = math.inf) -> dict:
         """What its seal says when it is written anew with its rows up to `end`."""
@@ -202,6 +203,13 @@ class MetricsWriter:
                 if not (shorter := part.path.with_name(_part_name(first, step))).exists():
                     part.path.rename(shorter)
 
+    def seal(self) -> None:
+        """Seals the parts that an earlier version wrote, while run.json says with what chunk that was."""
+        if jax.process_index() == 0:
+            for part in _read_parts(_files(self.directory))[0]:
+                if not part.sealed:
+                    _write(part.table, part.path, {**part.facts(), "written": part.written}, {})
+
     def drop_suites(self, names: Collection[str]) -> None:
         """Drops all rows of these suites. Damaged parts stay as they are."""
         if not names or jax.process_index() != 0:
@@ -222,7 +230,7 @@ def _write(table: pa.Table, path: pathlib.Path, facts: dict, suites: Mapping[str
     """Writes a part, with what its suites mean, and the time in ns where it counts."""
     measured = set(pc.unique(table["suite"]).to_pylist())
     facts = {**facts, "suites": {name: digest for name, digest in suites.items() if name in measured}}
-    write_table(table, path, facts | ({"written": time.time_ns()} if in_bucket(path) else {}))
+    write_table(table, path, {"written": time.time_ns(), **facts} if in_bucket(path) else facts)
 
 
 def read_metrics(where: str | pathlib.Path, reached: int = -1) -> pa.Table:
@@ -307,7 +315,8 @@ def _read_all(files: list[pathlib.Path]) -> tuple[list[_Part], dict[pathlib.Path
 
 def _read(path: pathlib.Path) -> _Part:
     table, facts = read_table(path)
-    return _Part(path, table, _covered(path, table, facts), int(facts.get("written", 0)), facts.get("suites", {}))
+    covers, written, suites = _covered(path, table, facts), int(facts.get("written", 0)), facts.get("suites", {})
+    return _Part(path, table, covers, written, suites, is_sealed(facts))
 
 
 def _covered(path: pathlib.Path, table: pa.Table, facts: dict) -> Stretch | None:
@@ -326,7 +335,7 @@ def _covered(path: pathlib.Path, table: pa.Table, facts: dict) -> Stretch | None
 def _spaced(parts: list[_Part]) -> list[_Part]:
     """The parts with the beginning of stretches filled in that a single logged step does not tell: a chunk before
     it, as run.json has it, else as far from it as the nearest logged step."""
-    is_unknown = lambda part: part.covers is not None and part.covers[0] < -1
+    is_unknown = lambda part: part.covers is not None and part.covers[0] < -_UNKNOWN // 2
     if not any(map(is_unknown, parts)):
         return parts
     try:
@@ -334,7 +343,7 @@ def _spaced(parts: list[_Part]) -> list[_Part]:
     except (OSError, ValueError, KeyError, TypeError):
         logged = np.unique(np.concatenate([part.table["step"].to_numpy() for part in parts]))
         chunk = int(np.diff(logged).min()) if len(logged) > 1 else int(logged[0])
-    begun = lambda part: (part.covers[0] + _UNKNOWN - chunk, part.covers[1])
+    begun = lambda part: (max(part.covers[0] + _UNKNOWN - chunk, -1), part.covers[1])
     return [dataclasses.replace(part, covers=begun(part)) if is_unknown(part) else part for part in parts]
 
 
