@@ -17,13 +17,14 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
-from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment, suite_digests, suite_names
+from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
 from icl_jax.initial import read_origin
 from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
+from icl_jax.runplan import Start, config_from_json, start_of, suite_digests, suite_names, suites_of
 from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.training import loop
 from icl_jax.training.checkpoint import Checkpoints, keep_policy
@@ -121,7 +122,7 @@ def train(
     run is continued; one that holds another is refused. members: instead of the product of the config's
     hypers and seeds (a population need not be a product). identity: of the run that this must be, as it was
     planned (`config.identity`); another one is refused. evals: more evals beside the config's suites
-    (`icl_jax.training.population.EvalLike`); patches: interventions during training and evaluation
+    (`icl_jax.training.protocols.Eval`); patches: interventions during training and evaluation
     (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
 
     Raises ValueError for a config that cannot run, before anything is compiled or written. SIGTERM and
@@ -140,7 +141,7 @@ def train(
         _train_into(directory, work, progress and primary())
         barrier("trained")
         run = load_run(directory)
-        if primary() and work.experiment.config.runtime.figures and not run.damage():
+        if primary() and work.experiment.plan.runtime.figures and not run.damage():
             write_report(run)
     return run
 
@@ -176,10 +177,11 @@ class _Work:
 def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: str) -> _Work:
     found = rundir.look(directory)
     started = Checkpoints(directory / "checkpoints").steps() if found else []
-    first = None if started else read_origin(config)
-    start = rundir.starting_point(directory, found, config) if started else first.text if first else ""
+    asked = start_of(config)
+    first = None if started else read_origin(asked)
+    start = rundir.starting_point(directory, found, asked) if started else first.text if first else ""
     origin = _origin_id(start, patches)
-    experiment = prepare_experiment(config, evals, origin, members)
+    experiment = prepare_experiment(config, evals, origin, members, known=bool(found or planned))
     _check_planned(experiment, planned)
     if found:
         rundir.check_same(directory, found, experiment)
@@ -187,11 +189,11 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
         raise ValueError(f"{same}: give each value of a hyper once, and each replicate seeds of its own")
     damage = damage_of(directory / "metrics", max(started)) if started else Damage()
     looked_at = [step for gap in damage.gaps for step in gap if step > 0]
-    experiment = dataclasses.replace(experiment, chunk=cfg.chunk_steps(experiment.config, [*started, *looked_at]))
+    experiment = dataclasses.replace(experiment, chunk=experiment.plan.chunk([*started, *looked_at]))
     population = experiment.population(patches)
     if first is not None:
         first.apply(abstract_state(population))  # refuses what does not fit before anything is written
-    initial = first.apply if first else functools.partial(_start_again, config, start) if start else None
+    initial = first.apply if first else functools.partial(_start_again, asked, start) if start else None
     identity = found["identity"] if found else planned or experiment.identity
     return _Work(identity, experiment, population, started, found, origin, start, initial, damage)
 
@@ -204,9 +206,9 @@ def _same_run(members: list[cfg.Member]) -> str:
     return f"members {same[0]} and {same[1]} are the same run ({label}; seeds.eval alone makes no other)"
 
 
-def _start_again(config: ConfigDict, start: str, fresh):
+def _start_again(asked: Start, start: str, fresh):
     """The state that a run started from, for its first steps to be trained again."""
-    origin = read_origin(config)
+    origin = read_origin(asked)
     if origin.text != start:
         raise ValueError(
             f"the first steps cannot be trained again: the run started from {start!r}, and init_from names "
@@ -217,10 +219,10 @@ def _start_again(config: ConfigDict, start: str, fresh):
 
 def _check_planned(experiment: Experiment, planned: str) -> None:
     if planned and not experiment.is_known_as(planned, experiment.program.layout.batch_shards):
-        bank = experiment.bank
+        data = experiment.data
         raise ValueError(
-            f"{planned} was planned, and this would be run {experiment.identity}: bank {bank.name} (here "
-            f"{bank.digest}), the run it starts from (init_from) or the version of icl_jax has changed; bring back "
+            f"{planned} was planned, and this would be run {experiment.identity}: bank {data['name']} (here "
+            f"{data['digest']}), the run it starts from (init_from) or the version of icl_jax has changed; bring back "
             "what was there, or plan anew in another directory"
         )
 
@@ -234,35 +236,35 @@ def _origin_id(point: str, patches: tuple) -> str:
 
 
 def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
-    experiment, config = work.experiment, work.experiment.config
+    experiment, plan = work.experiment, work.experiment.plan
     said = rundir.describe(experiment, work.found, work.identity, work.origin, work.start)
-    writer = MetricsWriter(directory / "metrics", suite_digests(config))
+    writer = MetricsWriter(directory / "metrics", suite_digests(plan.spec.evals))
     agree(writer.seal)
     agree(lambda: rundir.write(directory, said))
     if work.damage:
         warnings.warn(
             f"{directory}: {work.damage}: trained again from the last good checkpoint before that", stacklevel=3
         )
-    plan = loop.Plan(
-        config.train.num_steps,
+    course = loop.Course(
+        plan.spec.train.num_steps,
         experiment.chunk,
-        config.evals.every,
-        config.checkpoint.every,
-        config.evals.icl,
-        config.evals.iwl,
+        plan.intervals.evaluate,
+        plan.intervals.save,
+        plan.icl,
+        plan.iwl,
     )
     labels = [member_label(m, cfg.varied(experiment.members)) for m in experiment.members]
-    kept = config.checkpoint
-    keep = keep_policy(kept.keep_steps, kept.keep_every, kept.keep_log, interval=kept.every)
-    bar = Progress(labels, plan.num_steps, config.train.batch_size, title=describe(experiment), enabled=progress)
+    kept = plan.keep
+    keep = keep_policy(kept.steps, kept.every, kept.log, interval=plan.intervals.save)
+    bar = Progress(labels, course.num_steps, plan.spec.train.batch_size, title=describe(experiment), enabled=progress)
     with (
-        Checkpoints(directory / "checkpoints", keep_last=kept.keep_last, keep_steps=keep) as checkpoints,
-        _tensorboard(directory, labels, checkpoints, config.runtime.tensorboard) as log,
+        Checkpoints(directory / "checkpoints", keep_last=kept.last, keep_steps=keep) as checkpoints,
+        _tensorboard(directory, labels, checkpoints, plan.runtime.tensorboard) as log,
         bar,
     ):
         loop.train_population(
             work.population,
-            plan,
+            course,
             experiment.members,
             writer,
             checkpoints,
@@ -303,8 +305,8 @@ def load_run(directory: str | pathlib.Path) -> Run:
     """Returns the run in a directory. ValueError when it holds none, DamagedFile when its run.json is damaged."""
     directory = as_run_path(directory)
     fields = rundir.read(directory)
-    config = rundir.config_from_json(fields["config"])
-    if fields.get("identity_schema", 1) == 1 and cfg.counted_shards(config):
+    config = config_from_json(fields["config"])
+    if fields.get("identity_schema", 1) == 1 and cfg.counts_shards(cfg.run_spec(config)):
         warnings.warn(
             f"{directory}: its id {fields['identity']} is from before the number of batch shards was part of an id, "
             f"though its batch statistics depend on it (last trained with {rundir.batch_shards(fields)})",
@@ -313,6 +315,10 @@ def load_run(directory: str | pathlib.Path) -> Run:
     members = rundir.members_from_json(fields["members"])
     if same := _same_run(members):
         warnings.warn(f"{directory}: {same}: they are no replicates", stacklevel=2)
+    try:
+        cfg.check_read(cfg.run_spec(config, suites_of(config)), members)
+    except ValueError as fault:  # an earlier version took it, or a component of one's own is not registered here
+        warnings.warn(f"{directory}: {fault} (opened as it is; a new run would be refused)", stacklevel=2)
     if config.bank.data_dir and not pathlib.Path(config.bank.data_dir).is_dir():
         config.bank.data_dir = ""  # made on another machine: look where this one keeps its data
     return Run(directory, config, members)
@@ -324,14 +330,16 @@ def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
     Raises ValueError when its bank is not what the run was trained on.
     """
     fields = rundir.read(run.directory)
-    experiment = prepare_experiment(config or run.config, origin=fields.get("origin", ""), members=run.members)
+    experiment = prepare_experiment(
+        config or run.config, origin=fields.get("origin", ""), members=run.members, known=True
+    )
     if not experiment.is_known_as(fields["identity"], rundir.batch_shards(fields)):
-        found, here = fields["bank"], experiment.bank
-        if found["digest"] == here.digest:
+        found, here = fields["bank"], experiment.data
+        if found["digest"] == here["digest"]:
             raise ValueError(f"{run.directory} was written by a version of icl_jax whose runs differ; use that version")
         raise ValueError(
             f"{run.directory} was trained on bank {found['name']} {found['digest']}, and here that bank is "
-            f"{here.digest}: make the same one available (bank.data_dir, bank.path)"
+            f"{here['digest']}: make the same one available (bank.data_dir, bank.path)"
         )
     return experiment
 
@@ -358,16 +366,16 @@ def evaluate(
     with config.unlocked():
         for name in set(config.evals.custom) - set(config.evals.suites):
             del config.evals.custom[name]
-    config.evals.icl = config.evals.iwl = suite_names(config)[0]
+    if not (names := suite_names(config)):
+        raise ValueError(f"{run.directory} has no suites: name some, where its source can draw them")
+    config.evals.icl = config.evals.iwl = names[0]
     config.evals.num_sequences = num_sequences or config.evals.num_sequences
     experiment = experiment_of(run, config)
     population = experiment.population()
     layout = experiment.program.layout
-    state, fixed = population.start(population.inputs)
+    state, fixed = population.fresh()
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(layout.collect(state), step)
-    results = layout.collect(
-        population.evaluate(layout.spread(state), fixed, population.inputs, population.bank, population.patches)
-    )
+    results = population.measure(layout.spread(state), fixed)
     columns = [loop.member_columns(m) for m in experiment.members]
     rows = [row for e in population.evals for row in loop.eval_rows(at, e, results[e.name])]
     return to_table([{**columns[row["member"]], **row} for row in rows])

@@ -193,7 +193,9 @@ def _check_fields(argv: list[str]) -> None:
     if files:
         config = cfg.load_config(files[-1])
         for field in fields:
-            cfg.check_field(config, field)
+            role = (*cfg.check_field(config, field), "")[1]
+            if field.startswith("options.") and role not in config.options:
+                raise ValueError(f"--config.{field}: the file sets no options.{role}; set them there first")
 
 
 def main(argv: list[str] | None = None) -> None:

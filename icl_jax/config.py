@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
 from icl_jax.names import suggest
-from icl_jax.spec import HYPERS, SEEDS, BankSpec, EvalSpec, ModelSpec, RunSpec, TaskSpec, TrainSpec
+from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
+from icl_jax.spec import HYPERS, SECTIONS, SEEDS, EvalSpec, PartsSpec, RunSpec, SuiteSpec
 
 SCHEMA = 2  # version of the identity below: raise it when the same fields come to mean another run
-ROOMS = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
 class Settings(ConfigDict):
@@ -39,8 +39,9 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "run"
     config.out = ""  # directory of the run ("": runs/<name>)
-    for room, cls in ROOMS.items():
-        config[room] = ConfigDict(dataclasses.asdict(cls()))
+    for section, cls in {**SECTIONS, "parts": PartsSpec}.items():
+        config[section] = ConfigDict(dataclasses.asdict(cls()))
+    config.options = ConfigDict({}, type_safe=False)  # role -> fields of the options of a component's own
     config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
     config.seeds = Settings({n: (0,) for n in SEEDS}, type_safe=False)
     config.evals = ConfigDict(
@@ -69,6 +70,7 @@ def default_config() -> ConfigDict:
             "devices": 0,  # 0: all
             "batch_shards": 0,  # devices that share one member's batch (0: chosen)
             "chunk_steps": 100,  # at most so many steps between looks from the host
+            "accumulate": 1,  # parts of a batch that a device works off one after another: less memory, more time
             "tensorboard": True,
             "figures": True,
         }
@@ -76,6 +78,7 @@ def default_config() -> ConfigDict:
     config.init_from = ConfigDict({"run": "", "step": -1, "optimiser": False})
     config.lock()
     config.evals.custom.unlock()  # suites of your own: any name
+    config.options.unlock()
     return config
 
 
@@ -125,23 +128,28 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
     """Returns a copy with dotted fields changed, e.g. {"hypers.p_bursty": 0.5}."""
     config = config.copy_and_resolve_references()
     for path, value in changes.items():
-        *rooms, leaf = check_field(config, path, new_suites=True)
-        room = config
-        for name in rooms:
-            room = room[name]
-        old = room.get(leaf)  # a suite of your own may be new
+        *sections, leaf = check_field(config, path, new_suites=True)
+        section = config
+        for name in sections:
+            if section is config.options and name not in section:
+                section[name] = ConfigDict({}, type_safe=False)
+            section = section[name]
+        old = section.get(leaf)  # a suite or an option of your own may be new
         if isinstance(old, tuple) and not isinstance(value, tuple | list):
             value = (value,)
-        room[leaf] = tuple(value) if isinstance(value, list) else value
+        section[leaf] = tuple(value) if isinstance(value, list) else value
     return config
 
 
 def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list[str]:
     """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown.
 
-    new_suites: evals.custom may get a suite that it does not hold yet.
+    new_suites: evals.custom may get a suite that it does not hold yet. options.ROLE and options.ROLE.FIELD may be new:
+    the component that is chosen says what it has.
     """
     parts, node = path.split("."), config
+    if parts[0] == "options" and len(parts) in (2, 3):
+        return parts
     for depth, name in enumerate(parts):
         if not isinstance(node, ConfigDict) or name not in node:
             where = ".".join(parts[:depth]) or "config"
@@ -173,7 +181,7 @@ def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping
     if unknown:
         name = sorted(unknown)[0]
         raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
-    columns = {n: hy.entries(n, hypers[n]) for n in HYPERS}
+    columns = {n: hy.entries(n, hypers.get(n, h.default)) for n, h in HYPERS.items()}
     settings = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
     return [Member(setting, row) for setting in settings for row in _seed_rows(seeds)]
 
@@ -203,25 +211,13 @@ def _seed_rows(seeds: Mapping) -> list[dict[str, int]]:
     return [{n: c[r % len(c)] for n, c in columns.items()} for r in range(rows)]
 
 
-def check_read(spec: RunSpec, members: list[Member], optimiser_reads: Iterable[str]) -> None:
+def check_read(spec: RunSpec, members: list[Member]) -> None:
     """Raises ValueError for a hyper that is set, or varied, though nothing in this spec reads it."""
-    task, train = spec.task, spec.train
-    readers = {
-        "p_bursty": (task.kind == "bursty", "task.kind 'bursty'"),
-        "p_bursty_zipfian": (task.kind in ("bursty", "fewshot"), "task.kind 'bursty' or 'fewshot'"),
-        "p_bursty_common": (task.kind in ("bursty", "fewshot"), "task.kind 'bursty' or 'fewshot'"),
-        "p_fewshot": (task.kind == "mixed", "task.kind 'mixed'"),
-        "p_group_task": (task.task_token, "task.task_token True"),
-        "noise_scale": (spec.bank.name != "symbols", "a bank with noise (not symbols)"),
-        "interim_weight": (task.loss == "interim", "task.loss 'interim'"),
-        "clip_norm": (train.clip, "train.clip True"),
-        "final_lr_fraction": (train.schedule in ("cosine", "linear"), "train.schedule 'cosine' or 'linear'"),
-    }
-    readers |= {n: (n in optimiser_reads, "another train.optimiser, such as 'adam'") for n in ("b1", "b2", "eps")}
-    for name, (is_read, by) in readers.items():
-        values = {m.hypers[name] for m in members}
-        if not is_read and values != {float(HYPERS[name].default)}:
-            raise ValueError(f"hypers.{name} = {sorted(map(str, values))} is read by nothing here: it needs {by}")
+    values = {name: {m.hypers[name] for m in members} for name in HYPERS}
+    changed = [name for name, found in values.items() if found != {float(HYPERS[name].default)}]
+    for name, needs in unread_hypers(spec, changed).items():
+        found = sorted(map(str, values[name]))
+        raise ValueError(f"hypers.{name} = {found} is read by nothing here: it needs {needs}")
 
 
 def varied(members: list[Member]) -> list[str]:
@@ -229,49 +225,58 @@ def varied(members: list[Member]) -> list[str]:
     return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1]
 
 
-def run_spec(config: ConfigDict, suites) -> RunSpec:
-    """Returns the static spec of a config that has room for its members (`with_capacity`)."""
-    rooms = {room: build_room(config, room) for room in ROOMS}
+def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -> RunSpec:
+    """Returns the static spec of a config. ValueError for a field that does not exist.
+
+    suites: those of its evals, by name.
+    """
+    sections = {name: _section(config, name, cls) for name, cls in {**SECTIONS, "parts": PartsSpec}.items()}
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
-    return RunSpec(evals=evals, **rooms)
+    return RunSpec(evals=evals, options=_own_options(config, RunSpec(**sections)), **sections)
 
 
-def build_room(config: ConfigDict, room: str):
-    """Returns the spec of one room of a config. ValueError for a field that it does not have."""
-    cls, section = ROOMS[room], config[room]
-    fields = {f.name for f in dataclasses.fields(cls)}
-    for name in section:
-        if name not in fields:
-            raise ValueError(f"unknown field {name!r} in {room}{suggest(name, fields)}")
+def _section(config: ConfigDict, name: str, cls: type):
+    section, fields = config[name], {f.name for f in dataclasses.fields(cls)}
+    for field in section:
+        if field not in fields:
+            raise ValueError(f"unknown field {field!r} in {name}{suggest(field, fields)}")
     return cls(**section.to_dict())
 
 
-def capacity(task: TaskSpec, bank: BankSpec, members: Iterable[Member]) -> dict[str, int | bool]:
-    """Returns the fields of `task` that make room in the program, raised to what the members need.
+def _own_options(config: ConfigDict, spec: RunSpec) -> tuple:
+    """The options of components' own that were set to other values than their defaults."""
+    changed = {}
+    for role, fields in config.options.items():
+        if role not in FIELDS:
+            raise ValueError(f"options.{role}: there is no such role{suggest(role, FIELDS)}")
+        if not isinstance(fields, ConfigDict | dict):
+            raise ValueError(f"options.{role} = {fields!r}: give its fields, such as options.{role}.NAME = VALUE")
+        section, field = FIELDS[role]
+        component = components(role).get(getattr(getattr(spec, section), field))
+        known = component.options if component else {}
+        values = {n: option_value(f"options.{role}.{n}", v, known[n]) for n, v in fields.items() if n in known}
+        unknown = {n: repr(v) for n, v in fields.items() if n not in known}  # refused when the spec is checked
+        changed[role] = tuple(sorted((n, v) for n, v in values.items() if v != known[n].default))
+        changed[role] += tuple(sorted(unknown.items()))
+    return tuple(sorted((role, values) for role, values in changed.items() if values))
 
-    They decide the shapes of the random draws and the size of the vocabulary, so they are part of what a run is.
-    """
-    own_noise = bank.name == "gaussian"  # part of its items, whatever the task
-    most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
-    return {
-        "max_ways": max(task.max_ways, int(most["ways"])),
-        "max_multiplicity": max(task.max_multiplicity, int(most["multiplicity"])),
-        "fresh": task.fresh or most["p_fresh"] > 0,
-        "pixel_noise": task.pixel_noise or (most["noise_scale"] > 0 and not own_noise),
-    }
 
-
-def with_capacity(config: ConfigDict, members: Iterable[Member]) -> ConfigDict:
-    """Returns a copy of the config whose task has room for the members."""
-    config = config.copy_and_resolve_references()
-    config.task.update(capacity(build_room(config, "task"), build_room(config, "bank"), members))
+def with_room(config: ConfigDict, members: Iterable[Member]) -> ConfigDict:
+    """Returns a copy of the config whose task has room in the program for the members."""
+    config, members = config.copy_and_resolve_references(), list(members)
+    spec = run_spec(config)
+    if room := find("source", spec.parts.source).room:
+        most = {n: max(hy.largest(m.hypers[n]) for m in members) for n in HYPERS}
+        config.task.update(room(spec, most))
     return config
 
 
-def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
-    """Returns the steps of one chunk: it divides run length and intervals, and the steps in `started`
-    (those of checkpoints from which the run may go on)."""
-    total, every, save = config.train.num_steps, config.evals.every, config.checkpoint.every
+def chunk_steps(total: int, every: int, save: int, limit: int, started: Iterable[int] = ()) -> int:
+    """Returns the steps of one chunk, at most `limit`: it divides run length and intervals, and the steps in `started`
+    (those of checkpoints from which the run may go on).
+
+    total: steps of the run; every: between evaluations; save: between checkpoints.
+    """
     for name, value in (("train.num_steps", total), ("evals.every", every), ("checkpoint.every", save)):
         if value < 1:
             raise ValueError(f"{name} = {value}: must be at least 1")
@@ -284,53 +289,45 @@ def chunk_steps(config: ConfigDict, started: Iterable[int] = ()) -> int:
             f"checkpoint.every {save} and evals.every {every} have no larger common divisor than {common}, the most "
             f"steps between two looks from the host; use checkpoint.every {fits}"
         )
-    _check_kept(config.checkpoint)
     common = math.gcd(common, *started)
-    if (limit := config.runtime.chunk_steps) < 1:
+    if limit < 1:
         raise ValueError(f"runtime.chunk_steps {limit}: must be at least 1")
     return max(d for d in range(1, common + 1) if common % d == 0 and d <= limit)
 
 
-def _check_kept(checkpoint: ConfigDict) -> None:
-    """Steps to keep for good must be steps at which a checkpoint is made."""
-    for step in (*checkpoint.keep_steps, checkpoint.keep_every):
-        if step % checkpoint.every:
-            fits = max(1, round(step / checkpoint.every)) * checkpoint.every
-            raise ValueError(
-                f"checkpoint: step {step} is to be kept, but checkpoints are made every {checkpoint.every} steps; "
-                f"keep {fits}, or make them more often"
-            )
-    if checkpoint.keep_last < 1:
-        raise ValueError(f"checkpoint.keep_last {checkpoint.keep_last}: the newest must be kept; use 1 or more")
-
-
-def cell_id(config: ConfigDict, member: Member, bank_digest: str, origin: str = "", schema: int = SCHEMA) -> str:
-    """Returns the identity of one run (DESIGN, contract 6): a hash of what decides its training.
+def cell_id(
+    spec: RunSpec, member: Member, data_digest: str, origin: str = "", *, shards: int = 1, schema: int = SCHEMA
+) -> str:
+    """Returns the identity of one run: a hash of what decides its training.
 
     Only what differs from the defaults counts, so that a field added later changes no identity. Outside
     stay run length (unless the schedule reads it), evals and their seed, checkpoints and paths. Bank names must
-    be concrete, and the task must have the room that the run's program has (`with_capacity`): a vocabulary
+    be concrete, and the task must have the room that the run's program has (`with_room`): a vocabulary
     larger than a run alone needs makes it another run. origin: identity of what init_from and interventions
-    bring in. schema: 1 leaves out the number of batch shards where it counts (`counted_shards`); elsewhere the
-    two are equal.
+    bring in. shards: devices that share a batch (runtime.batch_shards), which count where `counts_shards` says so.
+    schema: 1 leaves them out; elsewhere the two are equal.
     """
-    fields = {room: _changed(config[room].to_dict(), dataclasses.asdict(cls())) for room, cls in ROOMS.items()}
+    fields = {name: _changed(getattr(spec, name), cls) for name, cls in SECTIONS.items()}
     for path in ("data_dir", "path"):
         fields["bank"].pop(path, None)
-    if config.train.schedule not in ("cosine", "linear"):
+    if "final_lr_fraction" not in find("schedule", spec.train.schedule).hypers:  # it does not know the last step
         fields["train"].pop("num_steps", None)
-    fields["hypers"] = _changed(member.hypers, {n: float(h.default) for n, h in HYPERS.items()})
+    defaults = {n: float(h.default) for n, h in HYPERS.items()}
+    fields["hypers"] = {name: value for name, value in member.hypers.items() if value != defaults[name]}
     fields["seeds"] = {n: member.seeds[n] for n in SEEDS if n != "eval"}
-    fields["bank_digest"], fields["origin"], fields["schema"] = bank_digest, origin, 1
-    if schema > 1 and (shards := counted_shards(config)):
-        fields["runtime"], fields["schema"] = {"batch_shards": shards}, schema
+    fields["bank_digest"], fields["origin"], fields["schema"] = data_digest, origin, 1
+    if parts := _changed(spec.parts, PartsSpec):
+        fields["parts"] = parts
+    if spec.options:
+        fields["options"] = spec.options
+    if schema > 1 and counts_shards(spec):
+        fields["runtime"], fields["schema"] = {"batch_shards": shards or 1}, schema
     return _hash(fields)
 
 
-def counted_shards(config: ConfigDict) -> int:
-    """Returns the number of batch shards where training depends on it, as batch statistics are per device; else 0."""
-    per_device = config.model.encoder == "resnet" and not config.model.sync_batch_stats
-    return (config.runtime.batch_shards or 1) if per_device else 0
+def counts_shards(spec: RunSpec) -> bool:
+    """Returns whether training depends on how many devices share a batch, as batch statistics are per device."""
+    return has_batch_stats(spec) and not spec.model.sync_batch_stats
 
 
 def identity(cell_ids: Iterable[str]) -> str:
@@ -338,8 +335,9 @@ def identity(cell_ids: Iterable[str]) -> str:
     return _hash(list(cell_ids))
 
 
-def _changed(fields: dict, defaults: dict) -> dict:
-    return {name: value for name, value in fields.items() if value != defaults[name]}
+def _changed(section, cls: type) -> dict:
+    defaults = dataclasses.asdict(cls())
+    return {name: value for name, value in dataclasses.asdict(section).items() if value != defaults[name]}
 
 
 def _hash(fields) -> str:

@@ -1,8 +1,6 @@
 """From a config to everything a run needs, checked before anything is compiled or written."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable
 
 import jax
@@ -11,156 +9,114 @@ from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.data.banks import Bank, load_bank, resolve_bank
-from icl_jax.data.classes import class_order
-from icl_jax.data.source import make_source
-from icl_jax.data.validate import validate_task
-from icl_jax.data.vocab import make_vocab
+from icl_jax import registry
 from icl_jax.evals.evaluate import suites_eval
-from icl_jax.evals.suites import resolve_suites, validate_suites
-from icl_jax.models.build import ItemShape, build, validate_model
-from icl_jax.spec import BankSpec, SuiteSpec
+from icl_jax.evals.suites import validate_suites
+from icl_jax.models.build import Model
+from icl_jax.runplan import RunPlan, plan_of
 from icl_jax.training import optim
-from icl_jax.training.parallel import choose_layout
+from icl_jax.training.parallel import choose_layout, local_batch
 from icl_jax.training.population import Population
 from icl_jax.training.population import build as build_population
+from icl_jax.training.protocols import Eval
 from icl_jax.training.step import Program
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A checked run: `config` has its defaults resolved, `orders` is (members, classes).
+    """A checked run. identity: a hash of its members' ids; former: the same by schema 1 (see `config.cell_id`)."""
 
-    identity: a hash of its members' ids; former: the same by schema 1 (see `config.cell_id`).
-    """
-
-    config: ConfigDict
-    bank: Bank
+    plan: RunPlan
     members: list[cfg.Member]
     program: Program
-    evals: tuple
-    orders: np.ndarray
+    evals: tuple[Eval, ...]
     chunk: int
     identity: str
     former: str
 
     def is_known_as(self, identity: str, batch_shards: int) -> bool:
         """Returns whether a run of this identity, trained with so many batch shards, is this run."""
-        shards = cfg.counted_shards(self.config)
+        shards = (self.plan.runtime.batch_shards or 1) if cfg.counts_shards(self.plan.spec) else 0
         return identity == self.identity or (identity == self.former and shards in (0, batch_shards))
 
     def population(self, patches=()) -> Population:
-        """Returns the compiled programs' handles; the bank goes to the devices here."""
-        return build_population(
-            self.program, self.evals, self.members, self.orders, self.bank.arrays, self.chunk, patches
-        )
+        """Returns the compiled programs' handles; the data go to the devices here."""
+        return build_population(self.program, self.evals, self.members, self.chunk, patches)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Name and digest of the data it stands on."""
+        spec = self.plan.spec
+        name = spec.bank.name if "bank" in self.plan.source.parts else spec.parts.source
+        return {"name": name, "digest": self.program.source.digest}
+
+    @property
+    def orders(self) -> np.ndarray:
+        """Class order of each member, (members, classes)."""
+        return self.program.source.own(self.members)
 
 
 def prepare_experiment(
-    config: ConfigDict, evals: tuple = (), origin: str = "", members: list[cfg.Member] | None = None
+    config: ConfigDict,
+    evals: tuple[Eval, ...] = (),
+    origin: str = "",
+    members: list[cfg.Member] | None = None,
+    *,
+    known: bool = False,
 ) -> Experiment:
     """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
 
-    evals: more evals (see `training.population.EvalLike`) beside the suites; origin: identity of what comes
-    from outside the config (see `config.cell_id`); members: instead of the product of the config's hypers
-    and seeds.
+    evals: more evals beside the suites; origin: identity of what comes from outside the config (see
+    `config.cell_id`); members: instead of the product of the config's hypers and seeds; known: the run exists or
+    is planned, so that a hyper that nothing reads, which an earlier version took, is no fault.
     """
-    config = resolved(config)
-    members = members or cfg.members_of(config)
-    config = cfg.with_capacity(config, members)
-    suites = suites_of(config)
-    spec = cfg.run_spec(config, suites)
-    chunk = cfg.chunk_steps(config)
+    plan = plan_of(config, members)
+    spec, members = plan.spec, list(plan.members)
     optim.validate_train(spec.train)
-    cfg.check_read(spec, members, optim.OPTIMISERS[spec.train.optimiser][1])
-    _check_headline(config, [name for name, _ in suites])
+    registry.check_chosen(spec)
+    if not known:
+        cfg.check_read(spec, members)
     layout = choose_layout(
         len(members),
         spec.train.batch_size,
-        config.runtime.devices,
-        config.runtime.batch_shards,
-        may_split=spec.model.sync_batch_stats or spec.model.encoder != "resnet",
+        plan.runtime.devices,
+        plan.runtime.batch_shards,
+        may_split=spec.model.sync_batch_stats or not registry.has_batch_stats(spec),
     )
-    bank = load_bank(spec.bank)
-    _check_recorded_holdout(bank, spec.task.num_holdout)
-    for member in members:
-        for values in hy.knots(member.hypers):
-            validate_task(spec.task, bank, values)
-    items = ItemShape(bank.item_kind, bank.item_shape, bank.num_classes)
-    vocab = make_vocab(spec.task, bank.num_classes, len(bank.group_names))
-    fewest_ways = int(min(hy.last(m.hypers["ways"]) for m in members))
-    validate_suites(suites, spec.task, bank, _fewest_classes(members), fewest_ways=fewest_ways)
-    validate_model(spec.model, items, spec.task.context_len, spec.task.loss, spec.task.task_token)
-    source = make_source(spec, bank, vocab)
-    model = build(spec.model, items, vocab.size, spec.task.context_len, spec.task.task_token)
-    program = Program(spec, model, source, layout, _decays(members), _table_schedule(members))
-    evals = (suites_eval(spec.evals, source), *evals)
-    orders = np.stack([_order(bank, m.seeds["split"]) for m in members])
-    identity, former = (_identity(config, members, bank, origin, schema) for schema in (cfg.SCHEMA, 1))
-    return Experiment(config, bank, members, program, evals, orders, chunk, identity, former)
+    found = registry.chosen(spec)
+    source = found["source"].builder()(spec, members)
+    if spec.evals.suites:
+        fewest_ways = int(min(hy.last(m.hypers["ways"]) for m in members))
+        validate_suites(spec.evals.suites, spec.task, source.loaded, _fewest_classes(members), fewest_ways=fewest_ways)
+        evals = (suites_eval(spec.evals, source), *evals)
+    objective = found["objective"].builder()(spec)
+    model = Model(spec.model, source.facts, spec.parts.frontend, spec.options)
+    model.check(objective.logits_at)
+    parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))
+    tables = found["source"].tables
+    program = Program(spec, model, source, objective, layout, _decays(members), _is_scheduled(members, tables), parts)
+    identity, former = (plan.identity(source.digest, origin, schema) for schema in (cfg.SCHEMA, 1))
+    return Experiment(plan, members, program, evals, plan.chunk(), identity, former)
 
 
-def suite_names(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the names of the suites that run: evals.suites (commas split them too), then one's own."""
-    named = [part.strip() for name in config.evals.suites for part in str(name).split(",")]
-    return tuple(dict.fromkeys([*named, *config.evals.custom]))
-
-
-def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
-    """Returns the suites that run, by name. ValueError for a name or a field that does not exist."""
-    return resolve_suites(suite_names(config), config.evals.custom.to_dict())
-
-
-def suite_digests(config: ConfigDict) -> dict[str, str]:
-    """Returns what decides the numbers of each suite beside the run: a digest of its size and of its fields, as
-    far as they differ from the defaults."""
-    defaults = dataclasses.asdict(SuiteSpec())
-    changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
-    text = lambda suite: json.dumps([changed(suite), config.evals.num_sequences], sort_keys=True)
-    return {name: hashlib.sha256(text(suite).encode()).hexdigest()[:16] for name, suite in suites_of(config)}
+def _checked_parts(plan: RunPlan, count: int) -> int:
+    """Parts of a device's batch of `count` sequences that are worked off one after another."""
+    parts = plan.runtime.accumulate
+    if parts < 1 or count % parts:
+        fits = [n for n in range(1, count + 1) if count % n == 0]
+        raise ValueError(f"runtime.accumulate {parts} does not divide a device's {count} sequences; use one of {fits}")
+    if parts > 1 and registry.has_batch_stats(plan.spec):
+        raise ValueError(
+            f"runtime.accumulate {parts}: batch statistics, as of model.encoder {plan.spec.model.encoder!r}, are of a "
+            "whole batch; use runtime.batch_shards, or accumulate 1"
+        )
+    return parts
 
 
 def run_identity(config: ConfigDict, origin: str = "", schema: int = cfg.SCHEMA) -> str:
     """Returns the identity of the run of a config, without a look at the devices. See `config.cell_id`."""
-    config = resolved(config)
-    members = cfg.members_of(config)
-    bank = load_bank(cfg.build_room(config, "bank"))
-    return _identity(cfg.with_capacity(config, members), members, bank, origin, schema)
-
-
-def _identity(config: ConfigDict, members: list[cfg.Member], bank: Bank, origin: str, schema: int) -> str:
-    return cfg.identity(cfg.cell_id(config, member, bank.digest, origin, schema) for member in members)
-
-
-def resolved(config: ConfigDict) -> ConfigDict:
-    """Returns a copy in which defaults that depend on the machine (which bank) are concrete."""
-    config = config.copy_and_resolve_references()
-    bank = resolve_bank(BankSpec(**config.bank.to_dict()))
-    with config.unlocked():
-        config.bank.update(dataclasses.asdict(bank))
-    return config
-
-
-def _check_headline(config: ConfigDict, names: list[str]) -> None:
-    for role in ("icl", "iwl"):
-        if config.evals[role] not in names:
-            raise ValueError(f"evals.{role} = {config.evals[role]!r} is not among evals.suites {names}; add it there")
-
-
-def _order(bank: Bank, seed: int) -> np.ndarray:
-    """Class order of a split seed; a bank that records its own order (embeddings) keeps it."""
-    if bank.class_order is not None:
-        return bank.class_order
-    return class_order(bank.num_classes, bank.block, seed)
-
-
-def _check_recorded_holdout(bank: Bank, num_holdout: int) -> None:
-    """Classes that the encoder of an embeddings bank was trained on cannot be held out afterwards."""
-    if bank.num_holdout is not None and num_holdout > bank.num_holdout:
-        raise ValueError(
-            f"task.num_holdout {num_holdout} > {bank.num_holdout} classes held out from the run that made the "
-            f"embeddings ({bank.origin}); lower it to {bank.num_holdout}"
-        )
+    plan = plan_of(config)
+    return plan.identity(plan.data_digest(), origin, schema)
 
 
 def _fewest_classes(members: list[cfg.Member]) -> int:
@@ -171,20 +127,21 @@ def _fewest_classes(members: list[cfg.Member]) -> int:
 
 
 def _decays(members: list[cfg.Member]) -> bool:
-    return any(hy.largest(m.hypers[f"decay_{module}"]) > 0 for m in members for module in optim.MODULES)
+    return any(hy.largest(m.hypers[name]) > 0 for m in members for name in registry.decay_hypers())
 
 
-def _table_schedule(members: list[cfg.Member]) -> bool:
-    return any(not isinstance(m.hypers[n], float) for m in members for n in hy.TABLE_HYPERS)
+def _is_scheduled(members: list[cfg.Member], names: Iterable[str]) -> bool:
+    return any(not isinstance(m.hypers[n], float) for m in members for n in names)
 
 
 def describe(experiment: Experiment) -> str:
     """Returns one line that says what will run on what."""
     layout, spec = experiment.program.layout, experiment.program.spec
     shards = f", {layout.batch_shards} devices per batch" if layout.batch_shards > 1 else ""
+    data = f"bank {spec.bank.name}" if "bank" in experiment.plan.source.parts else f"source {spec.parts.source}"
     return (
         f"{len(experiment.members)} members on {layout.num_devices} {jax.default_backend()} device(s){shards}: "
-        f"bank {experiment.bank.name}, {spec.model.num_layers}-layer {spec.model.core}, "
+        f"{data}, {spec.model.num_layers}-layer {spec.model.core}, "
         f"{spec.train.num_steps:,} steps of {spec.train.batch_size} sequences"
     )
 

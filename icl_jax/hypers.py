@@ -11,10 +11,6 @@ import numpy as np
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS
 
-# Hypers that decide the prepared tables (class frequencies, active classes): scheduling one of them
-# means preparing the tables inside every step.
-TABLE_HYPERS = ("num_classes", "zipf_exponent", "multiplicity")
-
 Entry = float | tuple[tuple[float, float], ...]
 
 

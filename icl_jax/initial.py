@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from icl_jax import rundir
 from icl_jax.paths import as_path
+from icl_jax.runplan import Start
 from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.leaves import fit, flatten
 from icl_jax.training.step import MemberState
@@ -49,9 +49,8 @@ def _spread(leaf: np.ndarray, wanted: set[int], name: str) -> np.ndarray:
     return np.broadcast_to(leaf, (members, *leaf.shape[1:]))
 
 
-def read_origin(config: ConfigDict) -> Origin | None:
-    """Returns what config.init_from names, or None. ValueError or CheckpointError when it is not there."""
-    source = config.init_from
+def read_origin(source: Start) -> Origin | None:
+    """Returns what a start names, or None. ValueError or CheckpointError when it is not there."""
     if not source.run:
         return None
     directory = as_path(source.run)

@@ -1,8 +1,8 @@
-"""Help for mistyped names, names that cannot be files, and numbers out of range."""
+"""Help for mistyped names, and names that cannot be files."""
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -10,14 +10,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def check_least(room: str, spec: object, least: Mapping[str, float]) -> None:
-    """Raises ValueError for the first field of a spec below its least value. room: its name in a config."""
-    for field, limit in least.items():
-        value = getattr(spec, field)
-        if value < limit:
-            raise ValueError(f"{room}.{field} {value} must be at least {limit}; raise it")
 
 
 def check_file_name(what: str, name: str) -> None:

@@ -7,6 +7,7 @@ tensorboard/   one folder per member
 learning.png, learning.svg, summary.md
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -14,11 +15,11 @@ import platform
 import warnings
 
 import jax
-from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax.experiment import suite_digests
 from icl_jax.paths import as_path, children
+from icl_jax.runplan import RunPlan, Start, config_to_json, suite_digests, tuples
+from icl_jax.spec import EvalSpec, hyper_defaults
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
 from icl_jax.training.checkpoint import Checkpoints
@@ -30,43 +31,15 @@ _REQUIRED = ("identity", "config", "members", "start", "plan", "bank", "environm
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def config_to_json(config: ConfigDict) -> dict:
-    """Returns the config as plain JSON values (tuples become lists)."""
-    return json.loads(json.dumps(config.to_dict(), default=list))
-
-
-def config_from_json(fields: dict) -> ConfigDict:
-    """Returns the config of `config_to_json`. ValueError for a field this version does not know."""
-    config = cfg.default_config()
-    _update(config, fields, "")
-    return config
-
-
-def _update(node: ConfigDict, fields: dict, path: str) -> None:
-    for name, value in fields.items():
-        where = f"{path}{name}"
-        if where.startswith("evals.custom."):
-            node[name] = _tuples(value)
-        elif name not in node:
-            raise ValueError(f"the run was written by another version: it has a field {where} that this one lacks")
-        elif isinstance(node[name], ConfigDict):
-            _update(node[name], value, f"{where}.")
-        else:
-            node[name] = _tuples(value)
-
-
 def members_to_json(members: list[cfg.Member]) -> list[dict]:
     """Returns members as plain JSON values."""
     return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds} for m in members]))
 
 
 def members_from_json(found: list[dict]) -> list[cfg.Member]:
-    """Returns the members of `members_to_json`."""
-    return [cfg.Member({n: _tuples(v) for n, v in m["hypers"].items()}, m["seeds"]) for m in found]
-
-
-def _tuples(value):
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    """Returns the members of `members_to_json`; hypers that came later have their defaults."""
+    defaults = hyper_defaults()
+    return [cfg.Member(defaults | {n: tuples(v) for n, v in m["hypers"].items()}, m["seeds"]) for m in found]
 
 
 def look(directory: pathlib.Path) -> dict | None:
@@ -130,10 +103,10 @@ def describe(experiment, found: dict | None, identity: str, origin: str = "", st
         "identity_schema": cfg.SCHEMA if identity == experiment.identity else 1,
         "origin": origin,
         "start": start,
-        "config": config_to_json(experiment.config),
+        "config": experiment.plan.config,
         "members": members_to_json(experiment.members),
-        "suites": measured | suite_digests(experiment.config),
-        "bank": {"name": experiment.bank.name, "digest": experiment.bank.digest},
+        "suites": measured | suite_digests(experiment.plan.spec.evals),
+        "bank": experiment.data,
         "plan": {
             "members": layout.num_members,
             "devices": layout.num_devices,
@@ -167,7 +140,7 @@ def check_same(directory: pathlib.Path, found: dict, experiment) -> None:
             f"{directory} has measurements with seeds.eval {_few(eval_seeds(found))}, not {_few(seeds)}: a suite on "
             "other sequences is another one; use those seeds, or choose another directory with --config.out=DIR"
         )
-    if changed := changed_suites(found, experiment.config, experiment.members):
+    if changed := changed_suites(found, experiment.plan.spec.evals, experiment.members):
         raise ValueError(
             f"{directory} has measurements of {', '.join(changed)} with other fields or another evals.num_sequences: "
             "give the suite another name in evals.custom, or choose another directory with --config.out=DIR"
@@ -184,37 +157,38 @@ def write(directory: pathlib.Path, said: dict) -> None:
     write_record(directory / FILE, said)
 
 
-def record_evals(directory: pathlib.Path, config: ConfigDict, members: list[cfg.Member]) -> list[str]:
-    """Makes run.json name the evals of a config, but for a damaged one, which training writes anew. Measurements of
+def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Member]) -> list[str]:
+    """Makes run.json name the evals of a plan, but for a damaged one, which training writes anew. Measurements of
     suites that now mean something else are dropped; returns their names."""
     with sole_writer(directory):
         found = look(directory)
         if not found:
             return []
-        changed = changed_suites(found, config, members)
+        changed = changed_suites(found, plan.spec.evals, members)
         MetricsWriter(directory / "metrics").drop_suites(changed)
         if "config" not in found:
             return changed
-        found["config"]["evals"] = config_to_json(config)["evals"]
+        found["config"]["evals"] = plan.config["evals"]
         found["members"] = members_to_json(members)
-        found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed} | suite_digests(config)
+        found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed}
+        found["suites"] |= suite_digests(plan.spec.evals)
         write_record(directory / FILE, found)
     return changed
 
 
-def changed_suites(found: dict, config: ConfigDict, members: list[cfg.Member]) -> list[str]:
+def changed_suites(found: dict, evals: EvalSpec, members: list[cfg.Member]) -> list[str]:
     """Returns the suites that have measurements and now mean something else: by their fields, or as the eval seeds
     are others."""
-    measured, now = found.get("suites", {}), suite_digests(config)
+    measured, now = found.get("suites", {}), suite_digests(evals)
     if eval_seeds(found) != [member.seeds["eval"] for member in members]:
         return sorted(measured)
     return sorted(name for name in measured.keys() & now.keys() if measured[name] != now[name])
 
 
-def starting_point(directory: pathlib.Path, found: dict, config: ConfigDict) -> str:
+def starting_point(directory: pathlib.Path, found: dict, start: Start) -> str:
     """Returns what a run with checkpoints started from (init_from, resolved then), so that it can go on
-    when that run has moved on or is gone. ValueError when the config now names another start."""
-    now = config.init_from.to_dict()
+    when that run has moved on or is gone. start: what the config names now; ValueError when that is another."""
+    now = dataclasses.asdict(start)
     before = found["config"]["init_from"] if "config" in found else now
     if before != now:
         raise ValueError(
@@ -225,7 +199,9 @@ def starting_point(directory: pathlib.Path, found: dict, config: ConfigDict) -> 
 
 
 def _differences(found: dict, experiment) -> str:
-    old, new = _flat(found.get("config", {})), _flat(config_to_json(experiment.config))
+    old, new = _flat(found.get("config", {})), _flat(experiment.plan.config)
+    if old:  # a field that came later had its default
+        old = _flat(config_to_json(cfg.default_config())) | old
     outside = ("out", "name", "evals.", "checkpoint.", "runtime.")
     names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n) and not n.startswith(outside)]
     shown = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names[:6]] if old else []

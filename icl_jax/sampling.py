@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.data.banks import load_bank, resolve_bank
+from icl_jax.data.source import check_exemplars
 from icl_jax.data.statistics import statistics
-from icl_jax.data.types import Batch, Sequence
+from icl_jax.data.types import Sequence
 from icl_jax.experiment import Experiment, member_label, prepare_experiment
+from icl_jax.inputs import Batch
 from icl_jax.report.pictures import bank_figure, sequences_figure
 from icl_jax.spec import BankSpec
 
@@ -37,7 +39,8 @@ def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step
     """Returns the first `num_sequences` training sequences of batch `step` of one member of a config."""
     experiment = prepare_experiment(config)
     source, chosen = experiment.program.source, experiment.members[member]
-    bank = jax.tree.map(np.asarray, experiment.bank.arrays)
+    check_exemplars(source, "to show sequences")
+    bank = jax.tree.map(np.asarray, source.shared())
 
     @jax.jit
     def draw(order, hypers, bank):

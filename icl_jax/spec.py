@@ -4,9 +4,40 @@ A run is a pure function of (spec, hypers, seeds). Everything that decides an ar
 code runs is in `RunSpec` (frozen, hashable). Every number that may differ between the members of one
 compiled population is a hyper. Seeds are separate so that an experiment can vary one and hold the
 others.
+
+A field of a spec is an `Option`: it carries what it means and which values it takes, so that checks,
+help and listings need no table of their own.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field means and which values it takes.
+
+    choices: all that are allowed (empty: any); least: the lowest; role: the field names a component of that role
+    (see `icl_jax.registry`).
+    """
+
+    default: Any
+    doc: str
+    choices: tuple = ()
+    least: float | None = None
+    role: str = ""
+
+
+def option(default: Any, doc: str, **how: Any) -> Any:
+    """Returns a dataclass field that carries its `Option`."""
+    return field(default=default, metadata={"option": Option(default, doc, **how)})
+
+
+def options_of(spec: type) -> dict[str, Option]:
+    """Returns the options of a spec's class, by field."""
+    return {f.name: f.metadata["option"] for f in dataclasses.fields(spec) if "option" in f.metadata}
 
 
 @dataclass(frozen=True)
@@ -17,18 +48,22 @@ class BankSpec:
     gives 8 classes (flip left-right x rotation by 0/90/180/270 degrees), class = base * 8 + transform.
     """
 
-    name: str = "auto"  # auto (omniglot if found, else glyphs) | omniglot | glyphs | gaussian | symbols | embeddings
-    image_size: int = 28  # pixels a side (images); 105 is Omniglot's own size, others are area resampled
-    exemplars: str = "all"  # all | single (first drawing only) | separated (each drawing its own class)
-    augment: bool = False  # 8 x classes by flip and rotation, computed on the device
-    holdout_exemplars: int = 0  # the last drawings of each class, kept for evaluation only
-    ink: float = 1.0  # value of ink; 1: ink 1 on paper 0.  0: ink 0 on paper 1 (as in Chan et al. 2022)
-    num_classes: int = 0  # glyphs, gaussian, symbols: how many classes (0: the bank's default)
-    num_exemplars: int = 20  # glyphs: hands per class
-    dim: int = 64  # gaussian: components of an item
-    seed: int = 0  # glyphs, gaussian: which bank of its kind
-    path: str = ""  # embeddings: .npy, .npz or .h5 file of (classes, exemplars, dim)
-    data_dir: str = ""  # omniglot: TFDS directory or directory of the two zips ("": TFDS_DATA_DIR)
+    name: str = option("auto", "auto: omniglot if found, else glyphs", role="bank")
+    image_size: int = option(28, "pixels a side (images); 105 is Omniglot's own size, others are area resampled")
+    exemplars: str = option(
+        "all",
+        "single: the first drawing only; separated: each drawing its own class",
+        choices=("all", "single", "separated"),
+    )
+    augment: bool = option(False, "8 x classes by flip and rotation, computed on the device")
+    holdout_exemplars: int = option(0, "the last drawings of each class, kept for evaluation only", least=0)
+    ink: float = option(1.0, "value of ink; 1: ink 1 on paper 0.  0: ink 0 on paper 1 (as in Chan et al. 2022)")
+    num_classes: int = option(0, "glyphs, gaussian, symbols: how many classes (0: the bank's default)", least=0)
+    num_exemplars: int = option(20, "glyphs: hands per class", least=1)
+    dim: int = option(64, "gaussian: components of an item", least=1)
+    seed: int = option(0, "glyphs, gaussian: which bank of its kind", least=0)
+    path: str = option("", "embeddings: .npy, .npz or .h5 file of (classes, exemplars, dim)")
+    data_dir: str = option("", 'omniglot: TFDS directory or directory of the two zips ("": TFDS_DATA_DIR)')
 
 
 @dataclass(frozen=True)
@@ -40,27 +75,49 @@ class TaskSpec:
     `num_classes` minus `num_common`.
     """
 
-    kind: str = "bursty"  # bursty | fewshot | mixed | iid | no_support
-    context_len: int = 8  # pairs before the query (Chan et al.'s seq_len - 1)
-    max_ways: int = 2  # upper bound of the hyper `ways`
-    max_classes: int = 0  # upper bound of the hyper `num_classes` (0: all classes that are not held out)
-    num_common: int = 0
-    num_holdout: int = 100
-    num_labels: int = 0  # class labels in the vocabulary (0: as many as classes x max_multiplicity need)
-    max_multiplicity: int = 1  # upper bound of the hyper `multiplicity`
-    multiplicity_by: str = "class"  # one label drawn per: class | slot (way or remainder item, as in the 2022 release)
-    num_symbols: int = 0  # symbol labels in the vocabulary, beside the class labels
-    task_token: bool = False  # a token before the context says which label is asked: class or group
-    core_classes: str = "mixture"  # classes of fewshot/iid/no_support kinds: zipfian | rare | common | holdout | fresh
-    non_bursty: str = "zipfian"  # zipfian | common_uniform | common_no_support
-    core_labels: str = "fixed"  # fixed | dynamic (0..ways-1) | symbols (redrawn per sequence from the pool)
-    grouped: bool = False  # every consecutive `ways` context items hold each way once
-    distinct_ways: bool = True  # False: ways drawn with replacement, as in the 2022 release
-    random_rare: bool = False  # rare classes shown as fresh random binary images, constant within a sequence
-    fresh: bool = False  # the program can draw sequences of fresh classes (gaussian bank; hyper p_fresh)
-    pixel_noise: bool = False  # the program adds noise (hyper noise_scale) to images
-    loss: str = (
-        "query"  # query | all (all item positions) | repeats (class already shown) | interim (hyper interim_weight)
+    kind: str = option(
+        "bursty", "kind of training sequence", choices=("bursty", "fewshot", "mixed", "iid", "no_support")
+    )
+    context_len: int = option(8, "pairs before the query (Chan et al.'s seq_len - 1)", least=1)
+    max_ways: int = option(2, "upper bound of the hyper `ways`", least=1)
+    max_classes: int = option(
+        0, "upper bound of the hyper `num_classes` (0: all classes that are not held out)", least=0
+    )
+    num_common: int = option(0, "common training classes, beside the rare ones", least=0)
+    num_holdout: int = option(100, "classes that are never trained on", least=0)
+    num_labels: int = option(
+        0, "class labels in the vocabulary (0: as many as classes x max_multiplicity need)", least=0
+    )
+    max_multiplicity: int = option(1, "upper bound of the hyper `multiplicity`", least=1)
+    multiplicity_by: str = option(
+        "class",
+        "one label drawn per class, or per slot (way or remainder item, as in the 2022 release)",
+        choices=("class", "slot"),
+    )
+    num_symbols: int = option(0, "symbol labels in the vocabulary, beside the class labels", least=0)
+    task_token: bool = option(False, "a token before the context says which label is asked: class or group")
+    core_classes: str = option(
+        "mixture",
+        "classes of the core (kinds fewshot, bursty), or of all items (iid, no_support)",
+        choices=("mixture", "zipfian", "rare", "common", "holdout", "fresh"),
+    )
+    non_bursty: str = option(
+        "zipfian", "kind bursty: sequences without a core", choices=("zipfian", "common_uniform", "common_no_support")
+    )
+    core_labels: str = option(
+        "fixed",
+        "dynamic: 0..ways-1; symbols: redrawn per sequence from the pool",
+        choices=("fixed", "dynamic", "symbols"),
+    )
+    grouped: bool = option(False, "every consecutive `ways` context items hold each way once")
+    distinct_ways: bool = option(True, "False: ways drawn with replacement, as in the 2022 release")
+    random_rare: bool = option(False, "rare classes shown as fresh random binary images, constant within a sequence")
+    fresh: bool = option(False, "the program can draw sequences of fresh classes (gaussian bank; hyper p_fresh)")
+    pixel_noise: bool = option(False, "the program adds noise (hyper noise_scale) to images")
+    loss: str = option(
+        "query",
+        "scored: the query | all item positions | those whose class was shown before | both (hyper interim_weight)",
+        choices=("query", "all", "repeats", "interim"),
     )
 
 
@@ -68,38 +125,56 @@ class TaskSpec:
 class ModelSpec:
     """The network. Label tokens and item tokens are interleaved, or concatenated into one token."""
 
-    core: str = "transformer"  # transformer | lstm | gru | rnn
-    num_layers: int = 2
-    width: int = 64  # width of an item or label token
-    num_heads: int = 8
-    mlp_ratio: int = 4  # 0: attention only
-    norm: str = "pre"  # pre | none
-    positions: str = "sinusoidal"  # sinusoidal | learned | rotary | onehot (concatenated, random shift) | none
-    position_scale: float = 30.0  # longest wavelength base of sinusoidal positions
-    num_position_slots: int = 0  # onehot: slots (0: number of tokens)
-    encoder: str = "mlp"  # resnet | mlp | linear | embedding (symbols) | identity; all but resnet read symbols, one-hot
-    encoder_width: int = 128  # mlp: hidden width
-    encoder_flatten: bool = False  # resnet: flatten instead of the mean over space
-    labels: str = "interleaved"  # interleaved | concatenated
-    concat_mix: bool = True  # concatenated: a dense layer mixes (item, label) down to `width`; False: core is 2 x width
-    readout: str = "linear"  # linear | mlp
-    readout_layers: int = 3  # readout mlp: hidden layers
-    tied: bool = False  # output layer = label table
-    sync_batch_stats: bool = True  # moments over all devices of a member; False: per device, as in the 2022 release
-    dtype: str = "float32"  # compute: float32 | bfloat16 (parameters stay float32)
-    precision: str = "highest"  # matmul precision: default | high | highest ("default" reduces products on TPU and GPU)
+    core: str = option("transformer", "what reads the tokens", role="core")
+    num_layers: int = option(2, "layers of the core", least=1)
+    width: int = option(64, "width of an item or label token", least=1)
+    num_heads: int = option(8, "attention heads", least=1)
+    mlp_ratio: int = option(4, "width of the MLPs, times that of the core; 0: attention only", least=0)
+    norm: str = option("pre", "layer norms: before each part, and a final one", choices=("pre", "none"))
+    positions: str = option(
+        "sinusoidal",
+        "positions of tokens; onehot: concatenated, with a random shift",
+        choices=("sinusoidal", "learned", "rotary", "onehot", "none"),
+    )
+    position_scale: float = option(30.0, "longest wavelength base of sinusoidal positions")
+    num_position_slots: int = option(0, "onehot: slots (0: number of tokens)", least=0)
+    encoder: str = option(
+        "mlp", "of items; embedding: of symbols. All but resnet read symbols, one-hot", role="encoder"
+    )
+    encoder_width: int = option(128, "mlp: hidden width", least=1)
+    encoder_flatten: bool = option(False, "resnet: flatten instead of the mean over space")
+    labels: str = option(
+        "interleaved",
+        "item and label tokens one after another, or in one token",
+        choices=("interleaved", "concatenated"),
+    )
+    concat_mix: bool = option(
+        True, "concatenated: a dense layer mixes (item, label) down to `width`; False: core is 2 x width"
+    )
+    readout: str = option("linear", "from the core to logits", role="head")
+    readout_layers: int = option(3, "readout mlp: hidden layers", least=0)
+    tied: bool = option(False, "output layer = label table")
+    sync_batch_stats: bool = option(
+        True, "moments over all devices of a member; False: per device, as in the 2022 release"
+    )
+    dtype: str = option("float32", "of the computation; parameters stay float32", choices=("float32", "bfloat16"))
+    precision: str = option(
+        "highest", "of matrix products; default reduces them on TPU and GPU", choices=("default", "high", "highest")
+    )
 
 
 @dataclass(frozen=True)
 class TrainSpec:
     """Optimisation."""
 
-    batch_size: int = 32  # sequences per step of one member
-    num_steps: int = 4000
-    optimiser: str = "adam"  # adam | adamw | sgd | momentum | rmsprop | lion | adafactor: by name from optax
-    schedule: str = "constant"  # constant | rsqrt | cosine | linear, each after a linear warm-up
-    weight_decay: str = "decoupled"  # decoupled | l2 (added to the gradient, before the optimiser)
-    clip: bool = False  # clip by global norm at hyper clip_norm
+    batch_size: int = option(32, "sequences per step of one member", least=1)
+    num_steps: int = option(4000, "updates of each member")
+    optimiser: str = option("adam", "by name from optax", role="optimiser")
+    schedule: str = option("constant", "of the learning rate, after a linear warm-up", role="schedule")
+    weight_decay: str = option(
+        "decoupled", "l2: added to the gradient, before the optimiser", choices=("decoupled", "l2")
+    )
+    clip: bool = option(False, "clip by global norm at hyper clip_norm")
 
 
 @dataclass(frozen=True)
@@ -109,35 +184,69 @@ class SuiteSpec:
     See icl_jax.evals.suites for the named suites and what each measures.
     """
 
-    kind: str = "fewshot"  # fewshot | no_support | broken | iid | bursty
-    classes: str = "holdout"  # holdout | rare | common | zipfian | fresh
-    labels: str = "redrawn"  # redrawn (from trained labels) | first (0..ways-1) | fixed | flipped | shifted | symbols
-    answers: str = "context"  # the headline accuracy's argmax: context (labels shown in the context) | all
-    ways: int = 2  # 0: hyper `ways`
-    shots: int = 0  # 0: context_len // ways
-    exemplars: str = "all"  # all | train | heldout (drawings kept for evaluation only), of the query
-    exclude_label: bool = True  # no_support: the query's label is absent from the context too
-    unique: bool = False  # iid, no_support: the context's classes all differ
-    distinct_ways: bool = True
-    task: str = "class"  # task_token: class | group
+    kind: str = option("fewshot", "kind of sequence", choices=("fewshot", "no_support", "broken", "iid", "bursty"))
+    classes: str = option("holdout", "whose classes", choices=("holdout", "rare", "common", "zipfian", "fresh"))
+    labels: str = option(
+        "redrawn",
+        "of the ways; redrawn: from trained labels; first: 0..ways-1",
+        choices=("redrawn", "first", "fixed", "flipped", "shifted", "symbols"),
+    )
+    answers: str = option(
+        "context",
+        "over which labels the headline accuracy's argmax is taken; context: those shown there",
+        choices=("context", "all"),
+    )
+    ways: int = option(2, "0: hyper `ways`", least=0)
+    shots: int = option(0, "0: context_len // ways", least=0)
+    exemplars: str = option(
+        "all", "of the query; heldout: drawings kept for evaluation only", choices=("all", "train", "heldout")
+    )
+    exclude_label: bool = option(True, "no_support: the query's label is absent from the context too")
+    unique: bool = option(False, "iid, no_support: the context's classes all differ")
+    distinct_ways: bool = option(True, "False: ways drawn with replacement")
+    task: str = option("class", "which label the task token asks for", choices=("class", "group"))
 
 
 @dataclass(frozen=True)
 class EvalSpec:
+    """The suites that run, by name, and their size."""
+
     suites: tuple[tuple[str, SuiteSpec], ...] = ()
-    num_sequences: int = 512  # per suite and member
-    batch_size: int = 128
+    num_sequences: int = option(512, "per suite and member", least=1)
+    batch_size: int = option(128, "sequences that a model is run over at once", least=1)
+
+
+@dataclass(frozen=True)
+class PartsSpec:
+    """Which implementation of a seam runs, where no other section names it."""
+
+    source: str = option("exemplars", "where sequences come from", role="source")
+    frontend: str = option("pairs", "from the source's inputs to tokens", role="frontend")
+    objective: str = option("labels", "what training minimises", role="objective")
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything static. Equal specs share one compiled program."""
+    """Everything static. Equal specs share one compiled program.
+
+    options: (role, ((field, value), ...)) of each role whose component has options of its own that were set.
+    """
 
     bank: BankSpec = field(default_factory=BankSpec)
     task: TaskSpec = field(default_factory=TaskSpec)
     model: ModelSpec = field(default_factory=ModelSpec)
     train: TrainSpec = field(default_factory=TrainSpec)
     evals: EvalSpec = field(default_factory=EvalSpec)
+    parts: PartsSpec = field(default_factory=PartsSpec)
+    options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+
+    def options_of(self, role: str) -> dict[str, Any]:
+        """Returns the options that were set of the component of a role."""
+        return dict(dict(self.options).get(role, ()))
+
+
+# The sections of a config that decide what a run is, in the order in which they are listed.
+SECTIONS: Mapping[str, type] = {"bank": BankSpec, "task": TaskSpec, "model": ModelSpec, "train": TrainSpec}
 
 
 @dataclass(frozen=True)

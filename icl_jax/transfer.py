@@ -13,10 +13,11 @@ from icl_jax import rundir
 from icl_jax.api import Run, experiment_of, load_run, member_variables
 from icl_jax.data.banks import Bank, render
 from icl_jax.data.cache import file_digest
+from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
 from icl_jax.initial import Origin
-from icl_jax.models.import_chan2022 import load_chan2022
+from icl_jax.models.importers.chan2022 import load_chan2022
 from icl_jax.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
 from icl_jax.storage.locks import sole_writer
@@ -35,7 +36,9 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     so that classes held out from the run stay held out.
     """
     experiment = experiment_of(run)
-    program, bank = experiment.program, experiment.bank
+    program = experiment.program
+    check_exemplars(program.source, "to embed a bank")
+    bank = program.source.loaded
     if bank.item_kind != "image":
         raise ValueError(f"bank {bank.name!r} has {bank.item_kind} items: only images are embedded")
     if not 0 <= member < len(run.members):

@@ -339,7 +339,7 @@ def test_bad_embeddings_are_refused(tmp_path, fields, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "omniglott"}, "unknown bank 'omniglott'; did you mean 'omniglot'"),
+        ({"name": "omniglott"}, r"unknown bank\.name 'omniglott'; did you mean 'omniglot'"),
         ({"exemplars": "seperated"}, "did you mean 'separated'"),
         ({"ink": 0.5}, "ink 0.5"),
         ({"image_size": 0}, r"image_size 0 is not in \[2, 512\]"),

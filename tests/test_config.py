@@ -9,7 +9,7 @@ from tiny import tiny_config
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.experiment import prepare_experiment
-from icl_jax.rundir import config_from_json, config_to_json
+from icl_jax.runplan import config_from_json, config_to_json, plan_of
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").rglob("*.py"))
 
@@ -63,12 +63,12 @@ def test_missing_omniglot_names_the_ways_to_get_it(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_shipped_config_loads_and_states_its_recipe(path):
     config = cfg.load_config(path)
-    assert cfg.members_of(config) and cfg.chunk_steps(config) >= 1
+    assert cfg.members_of(config) and plan_of(config).chunk() >= 1
     assert "icl train --config" in path.read_text() or "icl sweep run" in path.read_text()
 
 
 def identity(config, digest="x"):
-    return cfg.identity(cfg.cell_id(config, m, digest) for m in cfg.members_of(config))
+    return cfg.identity(cfg.cell_id(cfg.run_spec(config), m, digest) for m in cfg.members_of(config))
 
 
 def test_identity_ignores_length_and_evals_but_not_training():
@@ -105,7 +105,7 @@ def test_config_round_trips_through_json():
 
 def test_a_cell_is_the_same_in_any_population():
     """DESIGN contract 6: a sweep that adds values or seeds finds again what is done."""
-    ids = lambda config: [cfg.cell_id(config, m, "x") for m in cfg.members_of(config)]
+    ids = lambda config: [cfg.cell_id(cfg.run_spec(config), m, "x") for m in cfg.members_of(config)]
     few, more = ids(tiny_config()), ids(tiny_config(seeds__init=(0, 1, 2), seeds__data=(0, 1, 2)))
     assert len(set(more)) == 6 and set(few) < set(more)
 
@@ -116,7 +116,7 @@ def test_a_cell_is_the_same_in_any_population():
         ({"hypers.clip_norm": 0.5}, "needs train.clip True"),
         ({"hypers.final_lr_fraction": 0.5}, "cosine"),
         ({"hypers.p_fewshot": 0.7}, "mixed"),
-        ({"train.optimiser": "lion", "hypers.b2": 0.99}, "needs another train.optimiser"),
+        ({"train.optimiser": "lion", "hypers.b2": 0.99}, "needs train.optimiser 'adam'"),
         ({"hypers.ways": 1.5}, "is a count"),
         ({"hypers.num_classes": ((0, 0.0), (10, 16.0))}, "passes through 0"),
         ({"checkpoint.keep_steps": (15,), "train.num_steps": 100}, "step 15 is to be kept"),
@@ -142,7 +142,8 @@ def test_schedules_are_checked_where_they_bend():
 
 def test_a_resumed_run_may_have_other_intervals():
     config = cfg.override(tiny_config(), {"runtime.chunk_steps": 10})
-    assert cfg.chunk_steps(config) == 10 and cfg.chunk_steps(config, [15]) == 5
+    plan = plan_of(config)
+    assert plan.chunk() == 10 and plan.chunk([15]) == 5
 
 
 def test_a_scalar_in_a_file_can_be_a_population_on_the_command_line():

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from icl_jax.data.banks import load_bank
-from icl_jax.data.source import Source
+from icl_jax.data.source import Exemplars
 from icl_jax.data.types import Sequence
 from icl_jax.data.vocab import make_vocab
 from icl_jax.evals import evaluate, metrics, oracles
 from icl_jax.evals.suites import SUITES, describe, resolve_suites, validate_suites
 from icl_jax.spec import BankSpec, EvalSpec, SuiteSpec, TaskSpec, hyper_defaults
+from icl_jax.training.protocols import EvalContext
 
 NUM = 256
 NO_SUPPORT = {"kind": "no_support", "classes": "zipfian", "labels": "fixed", "answers": "all"}
@@ -24,7 +25,7 @@ FACTS = {"name": "gaussian", "num_classes": 70, "num_exemplars": 20, "num_train_
 VOCAB = make_vocab(TASK, 70)
 NAMES = tuple(SUITES)
 SPEC = EvalSpec(resolve_suites(NAMES), num_sequences=NUM, batch_size=64)
-SOURCE = Source(BANK, TASK, VOCAB, 20, 15, (0,) * 70, True)
+SOURCE = Exemplars(BANK, TASK, VOCAB, 20, 15, (0,) * 70, True)
 
 
 def hypers(**changes):
@@ -267,17 +268,18 @@ def test_a_nearest_neighbour_scores_as_the_in_context_oracle(members):
     """Items are rendered from the right classes: without noise, the query's class has the same item."""
     arrays = load_bank(dataclasses.replace(BANK, holdout_exemplars=0)).arrays
 
-    def nearest(variables, items, labels, task, *, key, train, positions):
-        assert positions == "query" and not train
-        distance = jnp.abs(items[:, :-1] - items[:, -1:]).sum(-1)
-        shown = labels[:, :-1]
+    def nearest(variables, inputs, *, key, logits_at, patches, shared):
+        assert logits_at == "last"
+        distance = jnp.abs(inputs.items[:, :-1] - inputs.items[:, -1:]).sum(-1)
+        shown = inputs.labels[:, :-1]
         same = (distance < 1e-3)[..., None] * jax.nn.one_hot(shown, VOCAB.size)
-        return SimpleNamespace(logits=same.sum(1)), None
+        return SimpleNamespace(logits=same.sum(1))
 
     @jax.jit
     def run(found, h, arrays):
         tables = SOURCE.prepare(jnp.arange(69, -1, -1, dtype=jnp.int32), h)
-        return evaluate.suites_eval(SPEC, SOURCE).run(nearest, {}, found, tables, arrays, h)
+        context = EvalContext(tables, arrays, None, h, (), None)
+        return evaluate.suites_eval(SPEC, SOURCE).run(SimpleNamespace(apply=nearest), {}, found, context)
 
     found = run(jax.tree.map(lambda x: x[0], members), hypers(), arrays)
     scores = dict(zip(NAMES, np.asarray(found["accuracy"]), strict=True))

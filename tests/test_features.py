@@ -10,6 +10,7 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax.experiment import prepare_experiment
+from icl_jax.inputs import Pairs
 
 GROUP_SUITE = {"kind": "no_support", "classes": "holdout", "labels": "fixed", "answers": "all", "task": "group"}
 HELDOUT_SUITE = "no_support_zipfian_heldout_drawings"
@@ -70,7 +71,7 @@ def test_an_embedded_bank_is_the_encoder_applied_and_records_its_run(drawn, embe
         assert int(file["num_holdout"]) == 8 and "step 10 member 0" in str(file["origin"])
         stored = file["embeddings"]
     assert stored.shape == (24, 20, 16)
-    pixels = experiment.bank.arrays["pixels"].reshape(24, 20, 12, 12, 1) / np.float32(255)
+    pixels = experiment.program.source.shared()["pixels"].reshape(24, 20, 12, 12, 1) / np.float32(255)
     outputs = np.asarray(experiment.program.model.encode(drawn.variables(0), jnp.asarray(pixels)))
     expected = (outputs - outputs.mean((0, 1))) / outputs.std((0, 1))
     np.testing.assert_allclose(stored, expected, atol=2e-3)
@@ -95,8 +96,8 @@ def test_a_run_starts_from_imported_parameters(shared_dir, tmp_path):
         icl_jax.import_chan2022(__file__, tmp_path / "other")
     model = prepare_experiment(imported.config).program.model
     with np.load(path) as golden:
-        batch = jnp.asarray(golden["examples"]), jnp.asarray(golden["labels"]), jnp.zeros(4, jnp.int32)
-        logits = jax.jit(model.apply)(imported.variables(), *batch)[0].logits
+        batch = Pairs(jnp.asarray(golden["examples"]), jnp.asarray(golden["labels"]), jnp.zeros(4, jnp.int32))
+        logits = jax.jit(model.apply)(imported.variables(), batch).logits
         np.testing.assert_allclose(logits, golden["eval/logits"][:, -1], atol=2e-4)
     config = imported.config
     config.init_from.run, config.hypers.learning_rate = str(imported.directory), 0.0

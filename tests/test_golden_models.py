@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import pairs_model as build
 
-from icl_jax.models.build import build
-from icl_jax.models.import_chan2022 import convert, haiku_names, load_chan2022
+from icl_jax.inputs import Pairs
+from icl_jax.models.importers.chan2022 import convert, haiku_names, load_chan2022
 
 SMALL = ("transformer_2l_28px", "transformer_2l_linear_concat", "transformer_2l_symbols", "lstm_2l_28px", "rnn_2l_28px")
 DEEP = "transformer_12l_105px"
@@ -27,7 +28,7 @@ def load(shared_dir):
         model = build(spec, facts["items"], facts["vocab_size"], facts["context_len"], False)
         items = golden["examples"]
         items = jnp.asarray(items, jnp.int32 if items.ndim == 2 else jnp.float32)
-        return golden, model, variables, (items, jnp.asarray(golden["labels"]), jnp.zeros(len(items), jnp.int32))
+        return golden, model, variables, Pairs(items, jnp.asarray(golden["labels"]), jnp.zeros(len(items), jnp.int32))
 
     return load
 
@@ -43,11 +44,11 @@ def at_items(model, logits):
 
 def forward(model, variables, batch, train):
     """(loss, (logits at the items, new statistics))."""
-    where = "items" if model.spec.labels == "interleaved" else "query"
-    output, stats = model.apply(variables, *batch, train=train, positions=where)
+    where = "items" if model.spec.labels == "interleaved" else "last"
+    output = model.apply(variables, batch, train=train, logits_at=where)
     logits = output.logits if where == "items" else output.logits[:, None]
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits[:, -1], batch[1][:, -1]).mean()
-    return loss, (logits, stats)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits[:, -1], batch.labels[:, -1]).mean()
+    return loss, (logits, output.stats)
 
 
 @pytest.mark.parametrize("name", [*SMALL, DEEP])

@@ -16,11 +16,11 @@ ROOMS = {
     "sweep": {"data", "training", "evals", "report", "storage"},
 }
 # modules at the root that the rooms may use
-BASE = {"spec", "rng", "hypers", "names", "config", "devices", "files", "paths"}
+BASE = {"spec", "registry", "inputs", "rng", "hypers", "names", "config", "devices", "files", "paths"}
 # modules at the root that join the rooms, and the rooms that may use them
 JOINTS = {
     "bench": {"experiment"},
-    "sweep": {"api", "doctor", "experiment", "initial", "rundir", "transfer"},
+    "sweep": {"api", "doctor", "experiment", "initial", "rundir", "runplan", "transfer"},
 }
 
 

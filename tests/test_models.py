@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiny import pairs_model as build
 
-from icl_jax.models import embed, resnet, taps
-from icl_jax.models.build import ItemShape, build, num_params, validate_model
-from icl_jax.models.validate import LEAST
-from icl_jax.spec import ModelSpec
+from icl_jax.inputs import ItemShape, Pairs
+from icl_jax.models import layers, positions, taps
+from icl_jax.models.build import num_params
+from icl_jax.models.frontends import pairs, resnet
+from icl_jax.registry import check_chosen
+from icl_jax.spec import BankSpec, ModelSpec, RunSpec, TaskSpec, options_of
 
 B, N_CONTEXT, VOCAB = 3, 3, 6
 VECTORS = ItemShape("vector", (5,))
@@ -42,17 +45,18 @@ def make(task_token=False, **changes):
 def batch():
     key_items, key_labels = jax.random.split(jax.random.key(1))
     items = jax.random.normal(key_items, (B, N_CONTEXT + 1, 5))
-    return items, jax.random.randint(key_labels, (B, N_CONTEXT + 1), 0, VOCAB), jnp.zeros(B, jnp.int32)
+    labels = jax.random.randint(key_labels, (B, N_CONTEXT + 1), 0, VOCAB)
+    return Pairs(items, labels, jnp.zeros(B, jnp.int32))
 
 
 def logits_of(model, variables, batch, **kwargs):
-    return jax.jit(lambda v, *b: model.apply(v, *b, **kwargs)[0].logits)(variables, *batch)
+    return jax.jit(lambda v, b: model.apply(v, b, **kwargs).logits)(variables, batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def output_of(model, variables, batch):
     """The query's logits and all sites, which takes the full path: every row of the last layer."""
-    return model.apply(variables, *batch, record=model.sites)[0]
+    return model.apply(variables, batch, record=tuple(model.sites))
 
 
 def close(a, b, tolerance=2e-6):
@@ -63,12 +67,12 @@ def close(a, b, tolerance=2e-6):
 def test_layers_read_no_later_token_and_every_earlier_one(name, batch):
     model = make(**CASES[name])
     variables = model.init(jax.random.key(0))
-    site = model.sites[-1]  # residual stream or recurrent state
-    place = embed.layout(model.spec, N_CONTEXT, False)
+    site = list(model.sites)[-1]  # residual stream or recurrent state
+    place = pairs.token_layout(model.spec, N_CONTEXT, False)
 
     def outputs(value):
         patch = taps.Patch("embed", "add", True, value)
-        output, _ = model.apply(variables, *batch, record=(site,), patches=(patch,))
+        output = model.apply(variables, batch, record=(site,), patches=(patch,))
         direction = jnp.linspace(0.5, 1.5, place.core)  # a plain sum over features would be nearly constant
         return jnp.einsum("bnd,d->n", output.taps[site][-1], direction)
 
@@ -79,10 +83,10 @@ def test_layers_read_no_later_token_and_every_earlier_one(name, batch):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_query_label_is_never_read_and_the_others_are(name, batch):
-    items, labels, task = batch
     model = make(**CASES[name])
     variables = model.init(jax.random.key(0))
-    run = jax.jit(lambda labels: model.apply(variables, items, labels, task)[0].logits)
+    labels = batch.labels
+    run = jax.jit(lambda labels: model.apply(variables, batch.replace(labels=labels)).logits)
     clean = run(labels)
     np.testing.assert_array_equal(clean, run(labels.at[:, -1].set(10**6)))
     for i in range(N_CONTEXT):
@@ -99,15 +103,14 @@ def test_the_query_row_alone_equals_the_full_path(name, batch):
     assert alone.shape == (B, VOCAB) and alone.dtype == jnp.float32
     close(alone, full.logits)
     if model.spec.labels == "interleaved":
-        close(alone, logits_of(model, variables, batch, positions="items")[:, -1])
+        close(alone, logits_of(model, variables, batch, logits_at="items")[:, -1])
 
 
 def test_item_positions_are_those_of_the_items(batch):
-    items, labels, task = batch
     model = make(task_token=True)
     variables = model.init(jax.random.key(3))
-    clean = logits_of(model, variables, batch, positions="items")
-    changed = logits_of(model, variables, (items.at[:, 1].add(1.0), labels, task), positions="items")
+    clean = logits_of(model, variables, batch, logits_at="items")
+    changed = logits_of(model, variables, batch.replace(items=batch.items.at[:, 1].add(1.0)), logits_at="items")
     assert clean.shape == (B, N_CONTEXT + 1, VOCAB)
     np.testing.assert_array_equal(np.abs(changed - clean).max((0, 2)) > 0, [False, True, True, True])
 
@@ -123,7 +126,7 @@ def test_the_task_token_comes_first_and_is_read(labels, batch):
     plain = output_of(bare, {"params": params, "stats": {}}, batch)
     assert output.taps["embed"].shape[1] == plain.taps["embed"].shape[1] + 1
     close(output.taps["embed"][:, 1:] - positions[None, 1:], plain.taps["embed"])
-    other = output_of(model, variables, (*batch[:2], batch[2] + 1))
+    other = output_of(model, variables, batch.replace(task=batch.task + 1))
     assert np.abs(other.logits - output.logits).max() > 1e-6
 
 
@@ -131,10 +134,10 @@ def test_the_task_token_comes_first_and_is_read(labels, batch):
 def test_scanned_layers_equal_unrolled_ones(core, batch, monkeypatch):
     model = make(core=core)
     variables = model.init(jax.random.key(5))
-    site = model.sites[-1]
+    site = list(model.sites)[-1]
     patch = taps.Patch(site, "add", True, jax.random.normal(jax.random.key(6), (2, 1, 7, 16)))
-    run = lambda patches: jax.jit(lambda v: model.apply(v, *batch, record=(site,), patches=patches)[0])(variables)
-    loss = lambda p: jnp.square(model.apply({**variables, "params": p}, *batch)[0].logits).mean()
+    run = lambda patches: jax.jit(lambda v: model.apply(v, batch, record=(site,), patches=patches))(variables)
+    loss = lambda p: jnp.square(model.apply({**variables, "params": p}, batch).logits).mean()
     results = []
     for most_unrolled in (4, 0):
         monkeypatch.setattr(taps, "UNROLLED_LAYERS", most_unrolled)
@@ -146,7 +149,7 @@ def test_a_member_of_a_population_equals_a_lone_model(batch):
     model = make(labels="concatenated")
     keys = jax.random.split(jax.random.key(7), 3)
     population = jax.jit(jax.vmap(model.init))(keys)
-    together = jax.jit(jax.vmap(lambda v: model.apply(v, *batch)[0].logits))(population)
+    together = jax.jit(jax.vmap(lambda v: model.apply(v, batch).logits))(population)
     alone = model.init(keys[1])
     jax.tree.map(lambda a, b: close(a[1], b), population, alone)
     close(together[1], logits_of(model, alone, batch))
@@ -189,16 +192,16 @@ def test_initial_values_have_the_released_spread():
 def test_modules_names_every_leaf():
     model = make(labels="concatenated", readout="mlp")
     params = shapes(model)["params"]
-    modules = model.modules(params)
+    modules = model.decay_groups(params)
     assert jax.tree.structure(modules) == jax.tree.structure(params)
-    assert modules["core"]["layers"]["attention"]["qkv"] == {"kernel": "attention", "bias": "other"}
+    assert modules["core"]["layers"]["attention"]["qkv"] == {"kernel": "attention", "bias": ""}
     assert modules["core"]["layers"]["mlp"]["hidden"]["kernel"] == "mlp"
-    assert modules["core"]["norm"] == {"scale": "other", "bias": "other"}
+    assert modules["core"]["norm"] == {"scale": "", "bias": ""}
     assert modules["encoder"]["out"]["kernel"] == "encoder"
     assert modules["embedder"]["table"] == modules["embedder"]["positions"] == "embeddings"
     assert modules["readout"]["hidden_0"]["kernel"] == "mlp"
     lstm = make(core="lstm")
-    assert lstm.modules(shapes(lstm)["params"])["core"]["layers"]["gates"]["kernel"] == "attention"
+    assert lstm.decay_groups(shapes(lstm)["params"])["core"]["layers"]["gates"]["kernel"] == "attention"
 
 
 def test_equal_facts_make_equal_models():
@@ -214,7 +217,7 @@ def test_bfloat16_stays_close_with_float32_parameters(name, batch):
     exact, rounded = (logits_of(m, variables, batch) for m in (model, half))
     assert rounded.dtype == jnp.float32
     assert 0 < np.abs(exact - rounded).max() < 0.03 * np.abs(exact).max()
-    assert "bf16" in str(jax.make_jaxpr(lambda v: half.apply(v, *batch)[0].logits)(variables))
+    assert "bf16" in str(jax.make_jaxpr(lambda v: half.apply(v, batch).logits)(variables))
 
 
 def test_onehot_positions_shift_at_random_and_together(batch):
@@ -222,8 +225,8 @@ def test_onehot_positions_shift_at_random_and_together(batch):
     variables = model.init(jax.random.key(10))
     shifts = set()
     for seed in range(12):
-        output, _ = model.apply(
-            variables, *batch, key=jax.random.split(jax.random.key(seed), batch[0].shape[0]), record=("embed",)
+        output = model.apply(
+            variables, batch, key=jax.random.split(jax.random.key(seed), batch.items.shape[0]), record=("embed",)
         )
         slots = np.asarray(output.taps["embed"][..., -8:])
         index = slots.argmax(-1)
@@ -231,14 +234,14 @@ def test_onehot_positions_shift_at_random_and_together(batch):
         np.testing.assert_array_equal(index, index[:, :1] + np.arange(7))
         shifts |= set(index[:, 0].tolist())
     assert shifts == {0, 1}  # 8 slots for 7 tokens
-    output, _ = model.apply(variables, *batch, record=("embed",))
+    output = model.apply(variables, batch, record=("embed",))
     assert (output.taps["embed"][:, 0, -8] == 1).all()
 
 
 def test_tied_logits_are_products_with_the_label_table(batch):
     model = make(tied=True, norm="none")
     variables = model.init(jax.random.key(11))
-    output, _ = model.apply(variables, *batch, record=("resid",))
+    output = model.apply(variables, batch, record=("resid",))
     table = variables["params"]["embedder"]["table"]
     close(output.logits, output.taps["resid"][-1, :, -1] @ table.T)
     assert "readout" not in variables["params"] or not jax.tree.leaves(variables["params"]["readout"])
@@ -246,13 +249,13 @@ def test_tied_logits_are_products_with_the_label_table(batch):
 
 def test_rotary_products_depend_on_distance_only():
     q, k = jax.random.normal(jax.random.key(12), (2, 1, 1, 1, 8))
-    product = lambda i, j: float((embed.rotate(q, first=i) * embed.rotate(k, first=j)).sum())
+    product = lambda i, j: float((positions.rotate(q, first=i) * positions.rotate(k, first=j)).sum())
     assert product(5, 3) == pytest.approx(product(12, 10), abs=1e-5)
     assert abs(product(5, 3) - product(5, 1)) > 1e-3
 
 
 def test_sinusoids_are_sines_then_cosines():
-    table = embed.sinusoid(17, 64, 30.0)
+    table = positions.sinusoid(17, 64, 30.0)
     assert table[3, 5] == pytest.approx(np.sin(3 * 30 ** (-10 / 64)), abs=1e-6)
     assert table[3, 37] == pytest.approx(np.cos(3 * 30 ** (-10 / 64)), abs=1e-6)
 
@@ -272,12 +275,12 @@ def test_convolution_and_pooling_equal_those_of_xla(length, size, stride):
 
 
 def test_batch_moments_averaged_over_devices_are_those_of_the_whole_batch():
-    definition, params, stats = nnx.split(resnet.BatchNorm(4), nnx.Param, resnet.BatchStat)
+    definition, params, stats = nnx.split(resnet.BatchNorm(4), nnx.Param, layers.BatchStat)
     x = 3 + 2 * jax.random.normal(jax.random.key(14), (8, 5, 5, 4))
 
     def norm(x, mean):
         module = nnx.merge(definition, params, jax.tree.map(lambda leaf: leaf, stats))
-        return module(x, True, mean), nnx.to_pure_dict(nnx.state(module, resnet.BatchStat))
+        return module(x, True, mean), nnx.to_pure_dict(nnx.state(module, layers.BatchStat))
 
     mean = lambda tree: jax.lax.pmean(tree, "shards")
     split, new = jax.vmap(lambda x: norm(x, mean), axis_name="shards")(x.reshape(2, 4, 5, 5, 4))
@@ -296,6 +299,7 @@ def test_flattened_resnet_features_have_the_width():
     assert kernel.shape == (1, 1, 1, 4)  # 4 x 4 positions x 4 channels
 
 
+LEAST = [name for name, option in options_of(ModelSpec).items() if option.least is not None]
 IMAGES, SYMBOLS = ItemShape("image", (28, 28, 1)), ItemShape("symbol", (), 9)
 
 
@@ -339,7 +343,7 @@ def test_errors_name_the_value_and_the_way_out(changes, items, message):
 def test_losses_and_logits_at_items_need_interleaved_labels(batch):
     spec = dataclasses.replace(SMALL, labels="concatenated")
     with pytest.raises(ValueError, match="'all' needs"):
-        validate_model(spec, VECTORS, N_CONTEXT, "all", False)
+        check_chosen(RunSpec(BankSpec("gaussian"), model=spec, task=TaskSpec(loss="all")))
     model = make(labels="concatenated")
     with pytest.raises(ValueError, match="holds its own label"):
-        model.apply(model.init(jax.random.key(0)), *batch, positions="items")
+        model.apply(model.init(jax.random.key(0)), batch, logits_at="items")

@@ -262,7 +262,10 @@ def per_device(shards: int = 0, **changes):
 
 
 def test_the_number_of_shards_counts_where_statistics_are_per_device():
-    id_of = lambda config, **how: cfg.cell_id(config, cfg.members_of(config)[0], "digest", **how)
+    def id_of(config, **how):
+        how["shards"] = config.runtime.batch_shards
+        return cfg.cell_id(cfg.run_spec(config), cfg.members_of(config)[0], "digest", **how)
+
     assert len({id_of(per_device(shards)) for shards in (1, 2, 4)}) == 3
     assert id_of(per_device(0)) == id_of(per_device(1)), "a member is on one device unless told otherwise"
     assert len({id_of(per_device(shards), schema=1) for shards in (1, 2, 4)}) == 1

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icl_jax.registry import components
 from icl_jax.spec import TrainSpec, hyper_defaults
 from icl_jax.training import optim
 
@@ -31,7 +32,7 @@ def test_constant_cosine_and_linear():
         assert np.all(np.diff(found[9:]) <= 0)
 
 
-@pytest.mark.parametrize("name", sorted(optim.OPTIMISERS))
+@pytest.mark.parametrize("name", sorted(components("optimiser")))
 def test_every_optimiser_descends_for_a_population_of_learning_rates(name):
     spec = TrainSpec(optimiser=name)
     rate = 0.5 if name == "adafactor" else 0.05

@@ -14,7 +14,7 @@ def trained(config, chunks: int = 2):
     """(population, arguments of its next chunk, last chunk's metrics) after some chunks."""
     population = prepare_experiment(config).population()
     state, fixed = population.start(population.inputs)
-    rest = (fixed, population.inputs, population.bank, population.patches)
+    rest = (fixed, *population.rest)
     for _ in range(chunks):
         state, metrics = population.chunk(state, *rest)
     return population, (state, *rest), metrics

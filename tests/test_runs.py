@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_config
+from tiny import free_port, tiny_config
 
 import icl_jax
 from icl_jax.config import override
@@ -177,11 +177,3 @@ def test_two_processes_of_four_devices_equal_one_process(undisturbed, tmp_path, 
     assert [p.returncode for p in processes] == [0, 0], outputs
     for x, y in zip(final(undisturbed)[1], final(tmp_path / "run")[1], strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-4)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]

@@ -16,7 +16,7 @@ from icl_jax.data.banks import load_bank
 from icl_jax.data.draws import below, distinct_below, permutation
 from icl_jax.data.layout import copy_exemplar, draw_exemplars
 from icl_jax.data.sequences import sample, sample_suite, statistics
-from icl_jax.data.source import make_source
+from icl_jax.data.source import exemplar_source
 from icl_jax.data.types import DISTRACTOR, QUERY, REMAINDER, SUPPORT
 from icl_jax.data.vocab import make_vocab
 from icl_jax.rng import fold_each, stream_key
@@ -369,7 +369,7 @@ def test_a_copied_query_repeats_an_exemplar_of_the_context():
 def test_a_copied_query_is_the_same_item_of_the_gaussian_bank():
     spec = RunSpec(BankSpec("gaussian", num_classes=24, dim=8), TaskSpec(num_holdout=8, max_classes=16))
     bank = load_bank(spec.bank)
-    source = make_source(spec, bank, make_vocab(spec.task, 24))
+    source = exemplar_source(spec, bank, make_vocab(spec.task, 24))
 
     @jax.jit
     def draw(p_copy):

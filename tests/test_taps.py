@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import pairs_model as build
 
-from icl_jax.models.build import ItemShape, build
+from icl_jax.inputs import ItemShape, Pairs
 from icl_jax.models.taps import Patch, at_step
 from icl_jax.spec import ModelSpec
 
@@ -30,8 +31,8 @@ def runs():
     for core, model in MODELS.items():
         variables = model.init(jax.random.key(1))
         run = jax.jit(lambda patches, model=model, variables=variables: model.apply(
-            variables, items, labels, labels[:, 0], positions="items", record=model.sites, patches=patches
-        )[0])  # fmt: skip
+            variables, Pairs(items, labels, labels[:, 0]), logits_at="items", record=tuple(model.sites), patches=patches
+        ))  # fmt: skip
         found[core] = run, run(())
     return found
 
@@ -175,19 +176,16 @@ def test_masks_vmap_over_heads(runs):
 def test_unused_sites_cost_nothing():
     model = MODELS["transformer"]
     variables = model.init(jax.random.key(3))
-    items, labels = jnp.ones((B, 4, 5)), jnp.zeros((B, 4), jnp.int32)
+    labels = jnp.zeros((B, 4), jnp.int32)
+    batch = Pairs(jnp.ones((B, 4, 5)), labels, labels[:, 0])
 
     def flops(**kwargs):
-        run = jax.jit(lambda v: model.apply(v, items, labels, labels[:, 0], positions="items", **kwargs)[0].logits)
+        run = jax.jit(lambda v: model.apply(v, batch, logits_at="items", **kwargs).logits)
         return run.lower(variables).compile().cost_analysis()["flops"]
 
-    assert flops(record=model.sites) == flops()
-    text = str(jax.make_jaxpr(lambda v: model.apply(v, items, labels, labels[:, 0])[0].logits)(variables))
-    query = str(
-        jax.make_jaxpr(lambda v: model.apply(v, items, labels, labels[:, 0], patches=at_step((), 7))[0].logits)(
-            variables
-        )
-    )
+    assert flops(record=tuple(model.sites)) == flops()
+    text = str(jax.make_jaxpr(lambda v: model.apply(v, batch).logits)(variables))
+    query = str(jax.make_jaxpr(lambda v: model.apply(v, batch, patches=at_step((), 7)).logits)(variables))
     assert text == query
 
 
@@ -203,6 +201,6 @@ def test_unused_sites_cost_nothing():
 def test_errors_list_what_exists(patch, message):
     model = MODELS["transformer"]
     with pytest.raises(ValueError, match=message):
-        model.apply({}, None, None, None, patches=(patch,))
+        model.apply({}, None, patches=(patch,))
     with pytest.raises(ValueError, match="no site"):
-        model.apply({}, None, None, None, record=("residd",))
+        model.apply({}, None, record=("residd",))

@@ -1,6 +1,17 @@
 """The smallest config that has every part: shared by the tests of trainer, runs and commands."""
 
+import socket
+
 from icl_jax.config import default_config
+from icl_jax.inputs import PairFacts
+from icl_jax.models.build import Model
+
+
+def pairs_model(spec, items, vocab_size, context_len, task_token=False):
+    """Returns a model of item-label pairs, checked."""
+    model = Model(spec, PairFacts(items, vocab_size, context_len, task_token))
+    model.check("last")
+    return model
 
 
 def tiny_config(**changes):
@@ -26,3 +37,10 @@ def tiny_config(**changes):
         room, field = path.split("__")
         config[room][field] = value
     return config
+
+
+def free_port() -> int:
+    """Returns a port of this machine that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

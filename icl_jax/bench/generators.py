@@ -56,7 +56,7 @@ def _on_device(experiment: Experiment, *, render: bool) -> float:
     def draw(inputs, bank):
         member = jax.tree.map(lambda x: x[0], inputs)
         h = hy.at(member.hypers, 0)
-        tables = source.prepare(member.order, h)
+        tables = source.prepare(member.own, h)
 
         def step(total, n):
             seqs = source.sequences(tables, h, member.seeds["data"], n, 0, BATCH)
@@ -66,13 +66,13 @@ def _on_device(experiment: Experiment, *, render: bool) -> float:
         return jax.lax.scan(step, jnp.float32(0), jnp.arange(STEPS))[0]
 
     run = layout.map(draw)
-    return layout.num_devices * BATCH * STEPS / seconds([lambda: run(population.inputs, population.bank)])[0]
+    return layout.num_devices * BATCH * STEPS / seconds([lambda: run(population.inputs, population.shared.source)])[0]
 
 
 def _numpy_one_by_one(experiment: Experiment, count: int = 300) -> float:
     """Sequences/s of the same draw in numpy, a sequence at a time from decoded float images."""
     rng = np.random.default_rng(0)
-    bank = experiment.bank
+    bank = experiment.program.source.loaded
     images = rng.integers(0, 2, (200, bank.num_exemplars, *bank.item_shape)).astype(np.float32)
     start = time.perf_counter()
     for _ in range(count):

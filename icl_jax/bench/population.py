@@ -50,7 +50,7 @@ def _memory_per_member() -> Row:
     for width in (8, 16):
         population = prepare_experiment(quickstart_like(width)).population()
         state, fixed = jax.eval_shape(population.start, population.inputs)
-        lowered = population.chunk.lower(state, fixed, population.inputs, population.bank, population.patches)
+        lowered = population.chunk.lower(state, fixed, *population.rest)
         analysis = lowered.compile().memory_analysis()
         sizes[width] = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
     devices = jax.device_count()

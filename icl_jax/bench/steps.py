@@ -9,19 +9,22 @@ import math
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.bench.measure import Row, seconds
-from icl_jax.data.source import Source
-from icl_jax.data.types import Batch
+from icl_jax.config import Member
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.inputs import Batch
 from icl_jax.training.population import compiled_chunk
+from icl_jax.training.protocols import Source
 
 # The original's whole step and its compute alone on two such cores, ms.
 ORIGINAL = {"105px": (1390, 1330), "28px": (199, 157), "symbols": (74, 66)}
@@ -45,21 +48,56 @@ def preset(name: str):
 
 
 @flax.struct.dataclass
-class _Fixed:
-    tables: object
+class _Tables:
+    tables: Any
     batch: Batch
 
 
-@dataclasses.dataclass(frozen=True)
-class _FixedSource(Source):
-    """A source that gives the batch it was handed: what a step costs without data."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedBatch:
+    """A source that gives every step the first batch of another source: what a step costs without data."""
 
-    def batch(self, tables, bank, h, seed, step, first, count):
+    source: Source
+    batch_size: int
+    is_fed = False
+
+    @property
+    def facts(self):
+        return self.source.facts
+
+    @property
+    def digest(self) -> str:
+        return f"first batch of {self.source.digest}"
+
+    def shared(self) -> dict:
+        return {}
+
+    def own(self, members: Sequence[Member]) -> dict:
+        """Returns what the other source says of each member, and its batch."""
+        own, hypers = self.source.own(members), hy.stack([m.hypers for m in members])
+        seeds = np.asarray([m.seeds["data"] for m in members], np.uint32)
+
+        @jax.jit
+        def batches(own, hypers, seeds, shared):
+            def one(own, hypers, seed):
+                h = hy.at(hypers, 0)
+                return self.source.draw(self.source.prepare(own, h), shared, h, seed, 0, 0, self.batch_size, None)
+
+            return jax.vmap(one)(own, hypers, seeds)
+
+        return {"own": own, "batch": jax.device_get(batches(own, hypers, seeds, self.source.shared()))}
+
+    def feed(self, member: Member, start: int, stop: int) -> None:
+        """Returns nothing."""
+
+    def prepare(self, own: dict, h: dict) -> _Tables:
+        return _Tables(self.source.prepare(own["own"], h), own["batch"])
+
+    def draw(self, tables: _Tables, shared, h, seed, step, first, count: int, fed=None) -> Batch:
         # Tied to the step, or the compiler would take what depends on the batch alone out of the loop.
-        return jax.lax.optimization_barrier((tables.batch, step))[0]
-
-    def active_labels(self, tables, h):
-        return super().active_labels(tables.tables, h)
+        batch = jax.lax.optimization_barrier((tables.batch, step))[0]
+        part = lambda x: jax.lax.dynamic_slice_in_dim(x, first, count) if count < self.batch_size else x
+        return Batch(*jax.tree.map(part, (batch.inputs, batch.targets, batch.weights)), batch.active)
 
 
 def step_ms(experiment: Experiment, *, repeats: int = 4) -> float:
@@ -76,13 +114,12 @@ def step_and_fixed_ms(experiment: Experiment, *, repeats: int = 8) -> tuple[floa
 
 def chunks(experiment: Experiment, *, fixed: bool) -> Callable[[], object]:
     """Returns a function that trains one chunk more each time it is called."""
-    population = experiment.population()
-    state, prepared = population.start(population.inputs)
     if fixed:
-        prepared = prepared | {"tables": _with_batch(experiment, population, prepared["tables"])}
-        fields = {f.name: getattr(experiment.program.source, f.name) for f in dataclasses.fields(Source)}
-        program = dataclasses.replace(experiment.program, source=_FixedSource(**fields))
-        population = dataclasses.replace(experiment, program=program).population()
+        source = FixedBatch(experiment.program.source, experiment.plan.spec.train.batch_size)
+        program = dataclasses.replace(experiment.program, source=source)
+        experiment = dataclasses.replace(experiment, program=program, evals=())
+    population = experiment.population()
+    state, prepared = population.fresh()
     run, holder = compiled_chunk(population, state, prepared), [state]
 
     def chunk():
@@ -90,18 +127,6 @@ def chunks(experiment: Experiment, *, fixed: bool) -> Callable[[], object]:
         return metrics
 
     return chunk
-
-
-def _with_batch(experiment: Experiment, population, tables):
-    source, layout = experiment.program.source, experiment.program.layout
-    count = experiment.program.spec.train.batch_size // layout.batch_shards
-
-    def one(member, tables, bank):
-        batch = source.batch(tables, bank, hy.at(member.hypers, 0), member.seeds["data"], 0, 0, count)
-        return _Fixed(tables, batch)
-
-    make = layout.map(lambda inputs, tables, bank: jax.vmap(one, (0, 0, None))(inputs, tables, bank))
-    return make(population.inputs, tables, population.bank)
 
 
 def measure(name: str) -> dict[str, float]:

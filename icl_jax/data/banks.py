@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,12 @@ import numpy as np
 
 from icl_jax.data import images, omniglot, vectors
 from icl_jax.data.cache import array_digest, cached, file_digest
-from icl_jax.names import check_least, suggest
-from icl_jax.spec import BankSpec
+from icl_jax.names import suggest
+from icl_jax.registry import BankComponent, check_options, components, find, load
+from icl_jax.spec import BankSpec, RunSpec
 
-EXEMPLARS = ("all", "single", "separated")
-IMAGE_BANKS = ("omniglot", "glyphs")
-DEFAULT_CLASSES = {"glyphs": 1623, "gaussian": 2048, "symbols": 1623}
+AUTO, PREFERRED, FALLBACK = "auto", "omniglot", "glyphs"  # "auto": the one that is preferred where it is there
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 2, 512
-LEAST = {"num_classes": 0, "num_exemplars": 1, "dim": 1, "holdout_exemplars": 0, "seed": 0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +50,10 @@ class Bank:
         return len(self.group_names)
 
 
+class NotHere(ValueError):
+    """The data of a bank are not on this machine."""
+
+
 def resolve_bank(spec: BankSpec) -> BankSpec:
     """Returns the spec with 'auto' made concrete and Omniglot's directory filled in; loads nothing.
 
@@ -60,16 +61,29 @@ def resolve_bank(spec: BankSpec) -> BankSpec:
       ValueError: unknown bank, a field out of range, or Omniglot asked for and not found.
     """
     _validate(spec)
-    if spec.name not in ("auto", "omniglot"):
-        return spec
+    if spec.name != AUTO:
+        return _found(spec)
+    try:
+        return _found(dataclasses.replace(spec, name=PREFERRED))
+    except NotHere:
+        if spec.data_dir:
+            raise
+        return dataclasses.replace(spec, name=FALLBACK)
+
+
+def _found(spec: BankSpec) -> BankSpec:
+    bank = find("bank", spec.name)
+    return load(bank.find)(spec) if bank.find else spec
+
+
+def find_omniglot(spec: BankSpec) -> BankSpec:
+    """Returns the spec with Omniglot's directory filled in."""
     try:
         location = omniglot.find_omniglot(spec.data_dir)
-    except ValueError:
-        if spec.name == "auto" and not spec.data_dir:
-            return dataclasses.replace(spec, name="glyphs")
-        raise
+    except ValueError as error:
+        raise NotHere(str(error)) from None
     _check_sizes_of_omniglot(spec)
-    return dataclasses.replace(spec, name="omniglot", data_dir=str(location.data_dir))
+    return dataclasses.replace(spec, data_dir=str(location.data_dir))
 
 
 def _check_sizes_of_omniglot(spec: BankSpec) -> None:
@@ -91,26 +105,36 @@ def load_bank(spec: BankSpec) -> Bank:
       ValueError: as `resolve_bank`, or what is wrong with the data's files.
     """
     spec = resolve_bank(spec)
-    return LOADERS[spec.name](spec) if spec.name == "embeddings" else _load(spec)  # a user's file may change
+    bank = find("bank", spec.name)
+    return bank.builder()(spec) if bank.reloads else _load(spec)
 
 
 @functools.lru_cache(maxsize=4)
 def _load(spec: BankSpec) -> Bank:
-    return LOADERS[spec.name](spec)
+    return find("bank", spec.name).builder()(spec)
+
+
+def resolve_spec(spec: RunSpec) -> RunSpec:
+    """Returns the spec of a run with its bank as `resolve_bank` gives it."""
+    return dataclasses.replace(spec, bank=resolve_bank(spec.bank))
+
+
+def digest_of(spec: RunSpec) -> str:
+    """Returns the digest of the bank of a run."""
+    return load_bank(spec.bank).digest
 
 
 def _validate(spec: BankSpec) -> None:
     """Raises ValueError for what can be refused without loading anything."""
-    if spec.name not in ("auto", *LOADERS):
-        raise ValueError(f"unknown bank {spec.name!r}{suggest(spec.name, ('auto', *LOADERS))}")
-    if spec.exemplars not in EXEMPLARS:
-        raise ValueError(f"bank.exemplars: unknown {spec.exemplars!r}{suggest(spec.exemplars, EXEMPLARS)}")
+    if spec.name not in (known := (AUTO, *components("bank"))):
+        raise ValueError(f"unknown bank.name {spec.name!r}{suggest(spec.name, known)}")
     if spec.ink not in (0, 1):
         raise ValueError(f"bank.ink {spec.ink} is neither 1 (ink 1 on paper 0) nor 0 (ink 0 on paper 1)")
     if not MIN_IMAGE_SIZE <= spec.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"bank.image_size {spec.image_size} is not in [{MIN_IMAGE_SIZE}, {MAX_IMAGE_SIZE}]")
-    check_least("bank", spec, LEAST)
-    if spec.name not in ("auto", *IMAGE_BANKS) and (spec.augment or spec.exemplars != "all"):
+    check_options("bank", spec)
+    has_images = spec.name == AUTO or find("bank", spec.name).item_kind == "image"
+    if not has_images and (spec.augment or spec.exemplars != "all"):
         raise ValueError(
             f"bank {spec.name!r} has no drawings to flip or separate (augment {spec.augment}, exemplars "
             f"{spec.exemplars!r}); use augment False and exemplars 'all', or bank 'omniglot' or 'glyphs'"
@@ -155,16 +179,20 @@ def _make(
     )
 
 
-def _load_omniglot(spec: BankSpec) -> Bank:
+def _num_classes(spec: BankSpec) -> int:
+    return spec.num_classes or find("bank", spec.name).num_classes
+
+
+def load_omniglot(spec: BankSpec) -> Bank:
     drawings = omniglot.load_omniglot(omniglot.find_omniglot(spec.data_dir), spec.image_size)
     arrays = {name: drawings[name] for name in ("bits", "pixels") if name in drawings}
     return _image_bank(spec, arrays, drawings["alphabet"], tuple(str(n) for n in drawings["alphabet_names"]))
 
 
-def _load_glyphs(spec: BankSpec) -> Bank:
+def load_glyphs(spec: BankSpec) -> Bank:
     from icl_jax.data import glyphs, strokes
 
-    count = spec.num_classes or DEFAULT_CLASSES["glyphs"]
+    count = _num_classes(spec)
     sizes = (count, spec.num_exemplars, spec.image_size, spec.seed)
     key = f"{file_digest([pathlib.Path(m.__file__) for m in (glyphs, strokes)])} {sizes}"
 
@@ -197,17 +225,17 @@ def _image_bank(spec: BankSpec, arrays: dict, alphabet: np.ndarray, alphabet_nam
     )
 
 
-def _load_gaussian(spec: BankSpec) -> Bank:
-    count = spec.num_classes or DEFAULT_CLASSES["gaussian"]
+def load_gaussian(spec: BankSpec) -> Bank:
+    count = _num_classes(spec)
     means = vectors.gaussian_means(count, spec.dim, spec.seed)
     return _make(spec, "vector", (spec.dim,), (count, 1), {"means": means})
 
 
-def _load_symbols(spec: BankSpec) -> Bank:
-    return _make(spec, "symbol", (), (spec.num_classes or DEFAULT_CLASSES["symbols"], 1), {})
+def load_symbols(spec: BankSpec) -> Bank:
+    return _make(spec, "symbol", (), (_num_classes(spec), 1), {})
 
 
-def _load_embeddings(spec: BankSpec) -> Bank:
+def load_embeddings(spec: BankSpec) -> Bank:
     loaded = vectors.load_embeddings(spec)
     num_classes, num_exemplars, dim = loaded.embeddings.shape
     num_groups = 1 if loaded.groups is None else int(loaded.groups.max()) + 1
@@ -223,15 +251,6 @@ def _load_embeddings(spec: BankSpec) -> Bank:
         num_holdout=loaded.num_holdout,
         origin=loaded.origin,
     )
-
-
-LOADERS: dict[str, Callable[[BankSpec], Bank]] = {
-    "omniglot": _load_omniglot,
-    "glyphs": _load_glyphs,
-    "gaussian": _load_gaussian,
-    "symbols": _load_symbols,
-    "embeddings": _load_embeddings,
-}
 
 
 def render(
@@ -258,39 +277,44 @@ def render(
     Raises:
       ValueError: an option that the bank's items cannot have.
     """
-    if bank_spec.name not in IMAGE_BANKS and random_image is not None:
+    bank = find("bank", bank_spec.name)
+    if bank.item_kind != "image" and random_image is not None:
         raise ValueError(f"task.random_rare needs images, bank {bank_spec.name!r} has none; set it to False")
-    if bank_spec.name == "symbols":
+    if bank.item_kind == "symbol":
         if noise:
-            raise ValueError("task.pixel_noise: bank 'symbols' has nothing to add noise to; set it to False")
+            raise ValueError(f"task.pixel_noise: bank {bank.name!r} has nothing to add noise to; set it to False")
         return classes.astype(jnp.int32)
     arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
     lead, n = classes.shape[:-1], classes.shape[-1]
     rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
     classes, exemplars, keys, random_image = rows(classes), rows(exemplars), rows(keys), rows(random_image)
-    if bank_spec.name == "gaussian":
-        items = vectors.render_gaussian(arrays["means"], classes, exemplars, keys, noise_scale, fresh)
-    elif bank_spec.name == "embeddings":
-        items = vectors.render_embeddings(arrays["embeddings"], classes, exemplars, keys, noise_scale, noise)
-    else:
-        items = images.render_images(bank_spec, arrays, classes, exemplars, keys, noise_scale, random_image, noise)
+    items = load(bank.render)(
+        bank_spec,
+        arrays,
+        classes,
+        exemplars,
+        keys,
+        noise_scale,
+        random_image=random_image,
+        noise=noise,
+        fresh=fresh,
+    )
     return items.reshape(*lead, n, *items.shape[2:])
 
 
 def describe_banks() -> list[tuple[str, bool, str]]:
     """Returns (name, available, detail) of every bank."""
+    return [(name, *_availability(bank)) for name, bank in components("bank").items()]
+
+
+def _availability(bank: BankComponent) -> tuple[bool, str]:
+    if not bank.find:
+        return True, bank.detail
     try:
-        location = omniglot.find_omniglot()
-        first = ("omniglot", True, f"1,623 classes x 20 drawings, {location.kind} in {location.data_dir}")
+        found = load(bank.find)(BankSpec(name=bank.name))
     except ValueError as error:
-        first = ("omniglot", False, str(error).removeprefix("bank 'omniglot': "))
-    return [
-        first,
-        ("glyphs", True, "drawn from a seed: 1,623 classes x 20 hands by default, any number on request"),
-        ("gaussian", True, "clusters (Reddy 2023): 2,048 classes, 64 components by default"),
-        ("symbols", True, "integers: 1,623 classes by default"),
-        ("embeddings", True, "your array (classes, exemplars, dim) in bank.path: .npy, .npz or .h5"),
-    ]
+        return False, str(error).removeprefix(f"bank {bank.name!r}: ")
+    return True, f"{bank.detail}, in {found.data_dir}"
 
 
 def prepare_bank(name: str, data_dir: str = "") -> str:
@@ -299,8 +323,5 @@ def prepare_bank(name: str, data_dir: str = "") -> str:
     Raises:
       ValueError: unknown bank, or what preparing needs and is not there.
     """
-    if name not in LOADERS:
-        raise ValueError(f"unknown bank {name!r}{suggest(name, LOADERS)}")
-    if name != "omniglot":
-        return f"bank {name!r} needs no preparation"
-    return f"omniglot is ready in {omniglot.prepare_omniglot(data_dir)}"
+    prepare = find("bank", name).prepare
+    return f"{name} is ready in {load(prepare)(data_dir)}" if prepare else f"bank {name!r} needs no preparation"

@@ -63,8 +63,10 @@ def render_images(
     exemplars: jax.Array,
     keys: jax.Array,
     noise_scale: jax.Array,
+    *,
     random_image: jax.Array | None,
     noise: bool,
+    **unused,
 ) -> jax.Array:
     """Returns images (B, n, S, S, 1) float32; arguments as in `banks.render` with one leading axis B."""
     size = spec.image_size

@@ -1,4 +1,4 @@
-"""The two structs that flow from the generators to models and evals."""
+"""What flows from the generators to batches and evals: sequences as ids."""
 
 import flax.struct
 import jax
@@ -31,20 +31,3 @@ class Sequence:
     roles: jax.Array
     task: jax.Array
     key: jax.Array
-
-
-@flax.struct.dataclass
-class Batch:
-    """What a model reads and is scored on; B sequences of n pairs and a query.
-
-    items:   (B, n+1, *item_shape) float32, or int32 (B, n+1) for symbols.
-    labels:  int32 (B, n+1); models read [:, :n] only, the last one is the target.
-    task:    int32 (B,) label id of the task token, or -1.
-    weights: float32 (B, n+1) weight of each position in the loss; a sequence's weights sum to 1
-             (or to 0: no position of it is scored).
-    """
-
-    items: jax.Array
-    labels: jax.Array
-    task: jax.Array
-    weights: jax.Array

@@ -3,27 +3,8 @@
 from typing import Protocol
 
 from icl_jax.data.vocab import max_train_classes, needed_labels
-from icl_jax.names import check_least, suggest
+from icl_jax.registry import check_options, components, find
 from icl_jax.spec import TaskSpec, hyper_defaults
-
-VALUES = {
-    "kind": ("bursty", "fewshot", "mixed", "iid", "no_support"),
-    "core_classes": ("mixture", "zipfian", "rare", "common", "holdout", "fresh"),
-    "non_bursty": ("zipfian", "common_uniform", "common_no_support"),
-    "core_labels": ("fixed", "dynamic", "symbols"),
-    "multiplicity_by": ("class", "slot"),
-    "loss": ("query", "all", "repeats", "interim"),
-}
-LEAST = {
-    "context_len": 1,
-    "max_ways": 1,
-    "max_classes": 0,
-    "num_common": 0,
-    "num_holdout": 0,
-    "num_labels": 0,
-    "max_multiplicity": 1,
-    "num_symbols": 0,
-}
 
 
 class BankFacts(Protocol):
@@ -41,11 +22,7 @@ def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> 
       ValueError: naming the value, the limit and the way out.
     """
     h = hyper_defaults() | hypers
-    for name, allowed in VALUES.items():
-        value = getattr(task, name)
-        if value not in allowed:
-            raise ValueError(f"unknown task.{name} {value!r}{suggest(value, allowed)}")
-    check_least("task", task, LEAST)
+    check_options("task", task)
     _check_bank(task, bank, h)
     _check_split(task, bank.num_classes, h)
     sizes = _pool_sizes(task, bank.num_classes, h)
@@ -57,11 +34,16 @@ def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> 
     _check_labels(task, bank.num_classes, h)
 
 
+def banks_that_make_fresh() -> str:
+    """Returns "bank 'gaussian'": those that can make up classes."""
+    return f"bank {' or '.join(repr(name) for name, bank in components('bank').items() if bank.makes_fresh)}"
+
+
 def _check_bank(task: TaskSpec, bank: BankFacts, h: dict) -> None:
     if h["p_fresh"] > 0 and not task.fresh:
-        raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and bank 'gaussian')")
-    if (task.fresh or task.core_classes == "fresh") and bank.name != "gaussian":
-        raise ValueError(f"fresh classes need bank 'gaussian', the bank is {bank.name!r}; unset task.fresh")
+        raise ValueError(f"p_fresh {h['p_fresh']:g} needs task.fresh=True (and {banks_that_make_fresh()})")
+    if (task.fresh or task.core_classes == "fresh") and not find("bank", bank.name).makes_fresh:
+        raise ValueError(f"fresh classes need {banks_that_make_fresh()}, the bank is {bank.name!r}; unset task.fresh")
     if task.random_rare and bank.item_kind != "image":
         raise ValueError(f"task.random_rare needs a bank of images, bank {bank.name!r} has {bank.item_kind}s; unset it")
     if task.pixel_noise and bank.item_kind == "symbol":

@@ -39,12 +39,15 @@ def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
 
 
 def render_gaussian(
-    means: jax.Array,
+    spec: BankSpec,
+    arrays: dict[str, jax.Array],
     classes: jax.Array,
     exemplars: jax.Array,
     keys: jax.Array,
     noise_scale: jax.Array,
+    *,
     fresh: bool,
+    **unused,
 ) -> jax.Array:
     """Returns (mu + eps eta) / sqrt(1 + eps^2), float32 (B, n, D), eps = noise_scale (Reddy 2023, section 2).
 
@@ -52,6 +55,7 @@ def render_gaussian(
     sequence's key and shared by all its occurrences there. eta, components N(0, 1 / D), is drawn anew for
     each exemplar of a class in a sequence, and shared by the occurrences of that exemplar there.
     """
+    means = arrays["means"]
     shape = (classes.shape[1], means.shape[1])
     normals = sequence_normals(keys, (1 + int(fresh), *shape)) / math.sqrt(means.shape[1])
     mu = means.at[jnp.maximum(classes, 0)].get(mode="clip")
@@ -67,15 +71,18 @@ def _rows_at(rows: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def render_embeddings(
-    embeddings: jax.Array,
+    spec: BankSpec,
+    arrays: dict[str, jax.Array],
     classes: jax.Array,
     exemplars: jax.Array,
     keys: jax.Array,
     noise_scale: jax.Array,
+    *,
     noise: bool,
+    **unused,
 ) -> jax.Array:
     """Returns float32 (B, n, D): embeddings, plus N(0, noise_scale^2) with `noise`."""
-    items = embeddings.at[classes, exemplars].get(mode="clip").astype(jnp.float32)
+    items = arrays["embeddings"].at[classes, exemplars].get(mode="clip").astype(jnp.float32)
     return items + noise_scale * sequence_normals(keys, items.shape[1:]) if noise else items
 
 

@@ -16,32 +16,16 @@ import numpy as np
 from icl_jax.data.classes import Tables
 from icl_jax.data.labels import group_labels, own_labels
 from icl_jax.data.sequences import sample_suite
-from icl_jax.data.source import Source
+from icl_jax.data.source import Exemplars
 from icl_jax.data.types import Sequence
 from icl_jax.evals import metrics
 from icl_jax.evals.oracles import ORACLES, Facts, Oracle, expected_accuracy, oracle_accuracies
 from icl_jax.evals.suites import bounds_of, never_shows_answer
+from icl_jax.registry import check_options
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import EvalSpec, SuiteSpec
 
 _AT_ONCE = 128  # sequences drawn side by side: each may need an array over all classes
-
-
-@dataclasses.dataclass(frozen=True)
-class Eval:
-    """A named pure function of (model, eval set) whose results are arrays with named axes.
-
-    prepare(tables, h, seed_eval) -> eval set, a pytree made once per member inside jit.
-    run(apply, variables, eval_set, tables, bank, h) -> metric -> array; apply: Model.apply of
-    icl_jax.models.build, patches bound; bank: the bank's arrays (arguments, so never constants).
-    axes: metric -> names of its axes; coords: axis -> labels along it.
-    """
-
-    name: str
-    prepare: Callable
-    run: Callable
-    axes: dict[str, tuple[str, ...]]
-    coords: dict[str, tuple]
 
 
 @flax.struct.dataclass
@@ -62,49 +46,61 @@ class EvalSet:
     keys: jax.Array
 
 
-def suites_eval(spec: EvalSpec, source: Source, name: str = "suites") -> Eval:
-    """Returns one eval of all suites of `spec`; its arrays have the axis ("suite",).
+@dataclasses.dataclass(frozen=True)
+class SuitesEval:
+    """All suites of a spec as one eval (`icl_jax.training.protocols.Eval`); its arrays have the axis ("suite",).
 
     Metrics: metrics.METRICS, and floor, ceiling (headline accuracy of the oracles that bound the suite)
     and share (how far `accuracy` is on the way from one to the other).
-    ValueError when the sequences of a suite cannot be cut into equal blocks.
     """
-    names = tuple(suite for suite, _ in spec.suites)
-    _check_blocks(spec)
-    axes = {metric: ("suite",) for metric in metrics.OF_SUITE}
 
-    def prepare(tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
-        return make_set(spec, source, tables, h, seed)
+    spec: EvalSpec
+    source: Exemplars
+    name: str = "suites"
 
-    def run(apply, variables, eval_set: EvalSet, tables: Tables, bank: dict, h: dict) -> dict:
+    @property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        return {metric: ("suite",) for metric in metrics.OF_SUITE}
+
+    @property
+    def coords(self) -> dict[str, tuple]:
+        return {"suite": tuple(suite for suite, _ in self.spec.suites)}
+
+    def arrays(self) -> None:
+        return None
+
+    def prepare(self, arrays, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+        return make_set(self.spec, self.source, tables, h, seed)
+
+    def run(self, model, variables, eval_set: EvalSet, context) -> dict[str, jax.Array]:
         def predict(seqs: Sequence, keys: jax.Array) -> jax.Array:
-            items = source.items(tables, bank, h, seqs)
-            inputs = (items, seqs.labels, seqs.task)
-            output, _ = apply(variables, *inputs, key=keys, train=False, positions="query")
-            return output.logits
+            inputs = self.source.inputs(context.tables, context.shared, context.h, seqs)
+            how = {"patches": context.patches, "shared": context.model_shared}
+            return model.apply(variables, inputs, key=keys, logits_at="last", **how).logits
 
-        return score_set(spec, predict, eval_set)
+        return score_set(self.spec, predict, eval_set)
 
-    return Eval(name, prepare, run, axes, {"suite": names})
+    def finish(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return values
 
 
-def _check_blocks(spec: EvalSpec) -> None:
-    for name, value in (("num_sequences", spec.num_sequences), ("batch_size", spec.batch_size)):
-        if value < 1:
-            raise ValueError(f"evals.{name} {value}: must be at least 1")
+def suites_eval(spec: EvalSpec, source: Exemplars) -> SuitesEval:
+    """Returns the eval of a spec's suites. ValueError when the sequences of a suite cannot be cut into equal blocks."""
+    check_options("evals", spec)
     if spec.num_sequences % _batch(spec):
         count, batch = spec.num_sequences, spec.batch_size
         fits = -(-count // batch) * batch
         raise ValueError(
             f"evals.num_sequences {count} is not a multiple of evals.batch_size {batch}; use {fits} sequences"
         )
+    return SuitesEval(spec, source)
 
 
 def _batch(spec: EvalSpec) -> int:
     return min(spec.batch_size, spec.num_sequences)
 
 
-def make_set(spec: EvalSpec, source: Source, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+def make_set(spec: EvalSpec, source: Exemplars, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
     """Returns the eval set of one member. seed: uint32 scalar, the member's seed `eval`."""
     draw = lambda name, suite: suite_sequences(name, suite, spec.num_sequences, source, tables, h, seed)
     sets = [draw(name, suite) for name, suite in spec.suites]
@@ -125,7 +121,7 @@ def make_set(spec: EvalSpec, source: Source, tables: Tables, h: dict, seed: jax.
 
 
 def suite_sequences(
-    name: str, suite: SuiteSpec, count: int, source: Source, tables: Tables, h: dict, seed: jax.Array
+    name: str, suite: SuiteSpec, count: int, source: Exemplars, tables: Tables, h: dict, seed: jax.Array
 ) -> Sequence:
     """Returns `count` sequences of a suite, leading axis (count,). Their randomness hangs on the suite's
     name and their number only: another suite, or more sequences, changes none of them."""
@@ -144,7 +140,7 @@ def _number(name: str) -> np.uint32:
     return np.uint32(zlib.crc32(name.encode()))
 
 
-def suite_facts(suite: SuiteSpec, source: Source, tables: Tables, h: dict) -> Facts:
+def suite_facts(suite: SuiteSpec, source: Exemplars, tables: Tables, h: dict) -> Facts:
     """Returns what oracles know of a suite."""
     position = jnp.arange(tables.cdf.shape[0])
     rare = (position < tables.num_rare).astype(jnp.float32)
@@ -160,7 +156,7 @@ def suite_facts(suite: SuiteSpec, source: Source, tables: Tables, h: dict) -> Fa
     return Facts(labels, of_answers(trained) > 0, of_answers(frequency / frequency.sum()), unseen)
 
 
-def _label_mass(source: Source, tables: Tables, weight: jax.Array) -> jax.Array:
+def _label_mass(source: Exemplars, tables: Tables, weight: jax.Array) -> jax.Array:
     """Returns float32 (V,): the weight (K,) of each position, spread evenly over its own labels."""
     first, count = own_labels(source.vocab, tables, jnp.arange(weight.shape[0]))
     nth = jnp.arange(source.task.max_multiplicity)[None, :]
@@ -168,7 +164,7 @@ def _label_mass(source: Source, tables: Tables, weight: jax.Array) -> jax.Array:
     return jnp.zeros(source.vocab.size).at[first[:, None] + nth].add(mass, mode="drop")
 
 
-def _group_mass(source: Source, tables: Tables, weight: jax.Array) -> jax.Array:
+def _group_mass(source: Exemplars, tables: Tables, weight: jax.Array) -> jax.Array:
     """Returns float32 (V,): the weight (K,) of each position on the label of its group."""
     groups = group_labels(source.vocab, tables, jnp.arange(weight.shape[0]))
     return jnp.zeros(source.vocab.size).at[groups].add(weight)

@@ -8,25 +8,16 @@ Roles. `icl`: only reading the context answers it. `iwl`: only the weights do. `
 answer and they differ. `both`: either may answer (sequences as in training).
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from icl_jax.data.validate import banks_that_make_fresh
 from icl_jax.data.vocab import needed_labels
-from icl_jax.names import check_least, suggest
-from icl_jax.spec import SuiteSpec, TaskSpec
-
-VALUES = {
-    "kind": ("fewshot", "no_support", "broken", "iid", "bursty"),
-    "classes": ("holdout", "rare", "common", "zipfian", "fresh"),
-    "labels": ("redrawn", "first", "fixed", "flipped", "shifted", "symbols"),
-    "answers": ("context", "all"),
-    "exemplars": ("all", "train", "heldout"),
-    "task": ("class", "group"),
-}
-LEAST = {"ways": 0, "shots": 0}
+from icl_jax.names import suggest
+from icl_jax.registry import check_options, find
+from icl_jax.spec import SuiteSpec, TaskSpec, options_of
 
 _NO_MATCHING = ("guess_context", "majority", "frequent", "chance")
 # role -> (oracles without the mechanism under test, oracles with it); the best of each counts
@@ -195,12 +186,12 @@ def _lookup(name: str, own: Mapping[str, SuiteSpec]) -> SuiteSpec:
 
 
 def _from_fields(name: str, fields: Mapping) -> SuiteSpec:
-    known = {f.name: f.type for f in dataclasses.fields(SuiteSpec)}
+    known = options_of(SuiteSpec)
     for field, value in fields.items():
         if field not in known:
             raise ValueError(f"suite {name!r}: unknown field {field!r}{suggest(field, known)}")
-        if field in VALUES and value not in VALUES[field]:
-            raise ValueError(f"suite {name!r}: {field} = {value!r}{suggest(str(value), VALUES[field])}")
+        if (choices := known[field].choices) and value not in choices:
+            raise ValueError(f"suite {name!r}: {field} = {value!r}{suggest(str(value), choices)}")
     return SuiteSpec(**fields)
 
 
@@ -233,7 +224,7 @@ def validate_suites(
         "zipfian": (trained, "raise hypers.num_classes"),
     }
     for name, spec in suites:
-        check_least(f"evals.custom.{name}", spec, LEAST)
+        check_options(f"evals.custom.{name}", spec)
         problems = (_meaning(spec, fewest_ways), _needs(spec, task, bank), _fit(spec, task, pools))
         for problem in itertools.chain(*problems, _label_problems(spec, task, bank.num_classes, trained)):
             raise ValueError(f"suite {name!r}: {problem}")
@@ -259,8 +250,8 @@ def _meaning(spec: SuiteSpec, fewest_ways: int) -> Iterable[str]:
 
 def _needs(spec: SuiteSpec, task: TaskSpec, bank: BankFacts) -> Iterable[str]:
     """Yields what bank or task lack."""
-    if spec.classes == "fresh" and bank.name != "gaussian":
-        yield f"classes 'fresh' need bank 'gaussian', the bank is {bank.name!r}; use classes 'holdout'"
+    if spec.classes == "fresh" and not find("bank", bank.name).makes_fresh:
+        yield f"classes 'fresh' need {banks_that_make_fresh()}, the bank is {bank.name!r}; use classes 'holdout'"
     if spec.exemplars == "heldout" and bank.num_train_exemplars == bank.num_exemplars:
         trained = f"all {bank.num_exemplars} exemplars of a class are trained on"
         yield f"exemplars 'heldout': {trained}; keep some by bank.holdout_exemplars, or use 'all'"

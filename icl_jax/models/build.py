@@ -1,192 +1,228 @@
 """From a ModelSpec to a pure pair of functions, `init` and `apply`.
 
-Layers are Flax NNX modules; they are used functionally: a module is split once into its definition and
-a plain nested dict of arrays, and merged again inside every traced call.
+A model is a frontend (inputs -> tokens), a core (tokens -> hidden states) and a head (hidden states -> logits), each
+built by its component. They are Flax NNX modules that are used functionally: the network is split once into its
+definition and a plain nested dict of arrays, and merged again inside every traced call.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from icl_jax.models import embed, recurrent, transformer
-from icl_jax.models.encoders import encoder
-from icl_jax.models.layers import Dense, along_last
-from icl_jax.models.resnet import BatchStat
-from icl_jax.models.taps import Tap, check
-from icl_jax.models.validate import ItemShape, validate_model
+from icl_jax import registry
+from icl_jax.models import taps
+from icl_jax.models.layers import BatchStat
+from icl_jax.models.taps import Tap
 from icl_jax.spec import ModelSpec
+
+LAST, ITEMS = "last", "items"
 
 
 @flax.struct.dataclass
 class Output:
-    """logits: float32 (B, vocab) at the query, or (B, n+1, vocab) at all items. taps: site -> array."""
+    """What a model gives.
+
+    logits: float32 (B, vocab) at the last token, (B, n, vocab) at the items, or (B, K, vocab) where K places were
+    named. stats: the new batch statistics. taps: site -> array.
+    """
 
     logits: jax.Array
+    stats: Any
     taps: dict[str, jax.Array]
 
 
-class Readout(nnx.Module):
-    """Linear layer, MLP (ReLU hidden layers), or product with the label table, to float32 logits."""
+class Frontend(Protocol):
+    """An NNX module from inputs to tokens. build(spec, facts of the inputs, options; those of its parts by role).
 
-    def __init__(self, spec: ModelSpec, width: int, vocab_size: int):
-        self.num_hidden = spec.readout_layers if spec.readout == "mlp" else 0
-        for i in range(self.num_hidden):
-            setattr(self, f"hidden_{i}", Dense(width, width, spec.dtype))
-        self.out = None if spec.tied else Dense(width, vocab_size, spec.dtype)
+    width: of a token; vocab_size: of the logits; items: where the tokens of items are, None where there are no places
+    whose logits are scored but the last; table: (vocab_size, width), for a head tied to it. Its attributes that hold
+    parameters are their names in checkpoints.
+    """
+
+    width: int
+    vocab_size: int
+    items: slice | None
+    table: jax.Array
+
+    def __call__(self, inputs, key: jax.Array | None, train: bool, mean: Callable | None) -> jax.Array:
+        """Returns tokens (B, N, width)."""
+
+
+class Core(Protocol):
+    """An NNX module from tokens to hidden states. build(spec, width, options)."""
+
+    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+        """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do."""
+
+
+class Head(Protocol):
+    """An NNX module from hidden states to logits. build(spec, width, vocab_size, options)."""
 
     def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
-        """x: (..., width); table: (vocab, width), read only if tied."""
-        for i in range(self.num_hidden):
-            x = jax.nn.relu(getattr(self, f"hidden_{i}")(x))
-        kernel = self.out.kernel[...] if self.out else table.T
-        logits = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
-        return logits + along_last(self.out.bias[...], logits) if self.out else logits
+        """Returns float32 logits (..., vocab_size) of hidden states (..., width)."""
 
 
 class Network(nnx.Module):
-    """Encoder, embedder, core and readout."""
+    """Frontend, core and readout (the head)."""
 
-    def __init__(self, spec: ModelSpec, items: ItemShape, vocab_size: int, place: embed.Layout):
-        self.encoder = encoder(spec, items.shape, items.num_classes, place.content)
-        self.embedder = embed.Embedder(spec, place, vocab_size)
-        self.core = _core(spec, place.core)
-        self.readout = Readout(spec, place.core, vocab_size)
-        self.place = place
+    def __init__(self, model: "Model"):
+        spec, parts, options = model.spec, model.components, model.options_of
+        own = options("frontend") | {role: options(role) for role in parts["frontend"].parts}
+        self.frontend = parts["frontend"].builder()(spec, model.facts, own)
+        for name in ("core", "readout"):
+            if hasattr(self.frontend, name):
+                raise ValueError(f"frontend {model.frontend!r} has an attribute {name!r}, a name of the network's own")
+        self.core = parts["core"].builder()(spec, self.frontend.width, options("core"))
+        self.readout = parts["head"].builder()(spec, self.frontend.width, self.frontend.vocab_size, options("head"))
 
-    def __call__(self, items, labels, task, key, train, positions, mean, record, patches) -> Output:
+    def __call__(self, inputs, key, train, mean, logits_at, tap: Tap) -> jax.Array:
         """See `Model.apply`."""
-        flat = items.reshape(-1, *items.shape[2:])
-        features = self.encoder(flat, train, mean).reshape(*items.shape[:2], -1)
-        tap = Tap(record, patches)
-        tokens = tap("embed", self.embedder(features, labels, task, key))
-        inner = tuple(site for site in record if site != "embed")
-        x, taps = self.core(tokens, positions == "query", inner, tuple(p for p in patches if p.site != "embed"))
-        x = x[:, 0] if positions == "query" else x[:, self.place.first_item :: self.place.item_stride]
-        return Output(self.readout(x, self.embedder.table[...]), {**tap.recorded, **taps})
-
-
-def _core(spec: ModelSpec, width: int) -> nnx.Module:
-    if spec.core in recurrent.CELLS:
-        return recurrent.Recurrent(spec.core, spec.num_layers, width, spec.dtype)
-    norm, rotary = spec.norm == "pre", spec.positions == "rotary"
-    return transformer.Transformer(spec.num_layers, width, spec.num_heads, spec.mlp_ratio, norm, rotary, spec.dtype)
+        tokens = tap("embed", self.frontend(inputs, key, train, mean))
+        hidden = self.core(tokens, logits_at, tap)
+        if not isinstance(logits_at, str):
+            hidden = jnp.take_along_axis(hidden, logits_at[..., None], axis=1)
+        elif logits_at == LAST:
+            hidden = hidden[:, -1]
+        else:
+            hidden = hidden[:, self.frontend.items]
+        return self.readout(hidden, self.frontend.table)
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network as pure functions; hashable, and equal to any other built from the same facts."""
+    """A network as pure functions; hashable, and equal to any other built from the same facts.
+
+    facts: of the inputs, as the frontend wants them. options: as in `RunSpec`.
+    """
 
     spec: ModelSpec
-    items: ItemShape
-    vocab_size: int
-    context_len: int
-    task_token: bool
+    facts: Hashable
+    frontend: str = "pairs"
+    options: tuple = ()
+
+    def options_of(self, role: str) -> dict[str, Any]:
+        """Returns all options of the component of a role, with their defaults."""
+        return registry.resolved_options(self.components[role], dict(self.options).get(role, ()))
+
+    @functools.cached_property
+    def components(self) -> dict[str, Any]:
+        """The components of frontend, core and head, and of the parts of the frontend, by role."""
+        names = {"frontend": self.frontend, "core": self.spec.core, "head": self.spec.readout}
+        found = {role: registry.find(role, name) for role, name in names.items()}
+        for role in found["frontend"].parts:
+            found[role] = registry.find(role, getattr(self.spec, registry.FIELDS[role][1]))
+        return found
+
+    def shared(self) -> Any:
+        """Returns frozen weights, one copy a device, that are no part of a member's state: none."""
+        return {}
 
     def init(self, key: jax.Array) -> dict:
         """Returns {"params": ..., "stats": ...}: nested dicts of float32 arrays. jit and vmap over keys.
 
-        All parameters come from one draw, cut into pieces: separate draws would each be compiled.
+        All normals come from one draw, cut into pieces: separate draws would each be compiled. A parameter with a rule
+        of its own has a key of its own.
         """
         _, params, stats = _template(self)
-        leaves = [(v, v.get_value()) for v in jax.tree.leaves(params, is_leaf=_is_variable)]
-        total = sum(leaf.size for variable, leaf in leaves if variable.get_metadata("sd"))
-        noise = jax.random.truncated_normal(key, -2.0, 2.0, (total,))
-        first, values = 0, []
-        for variable, leaf in leaves:
-            sd = variable.get_metadata("sd")
-            if sd:
-                values.append(noise[first : first + leaf.size].reshape(leaf.shape) * sd)
-                first += leaf.size
-            else:
-                values.append(jnp.asarray(leaf))
-        params = jax.tree.unflatten(jax.tree.structure(params, is_leaf=_is_variable), values)
-        return {"params": nnx.to_pure_dict(params), "stats": jax.tree.map(jnp.asarray, nnx.to_pure_dict(stats))}
+        leaves, structure = jax.tree.flatten(_flat(params), is_leaf=_is_variable)
+        sizes = [leaf.get_value().size if leaf.get_metadata("sd") else 0 for leaf in leaves]
+        noise = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+        firsts = np.cumsum([0, *sizes])
+        values = [
+            _ruled(leaf, jax.random.fold_in(key, i))
+            if leaf.get_metadata("rule")
+            else _filled_or_drawn(leaf, noise[first : first + size])
+            for i, (leaf, first, size) in enumerate(zip(leaves, firsts, sizes, strict=False))
+        ]
+        stats = jax.tree.map(jnp.asarray, _flat(nnx.to_pure_dict(stats)))
+        return {"params": jax.tree.unflatten(structure, values), "stats": stats}
 
     def apply(
         self,
         variables: dict,
-        items: jax.Array,
-        labels: jax.Array,
-        task: jax.Array,
+        inputs: Any,
         *,
         key: jax.Array | None = None,
         train: bool = False,
-        positions: str = "query",
+        logits_at: str | jax.Array = LAST,
         mean: Callable | None = None,
         record: tuple[str, ...] = (),
         patches: tuple = (),
-    ) -> tuple[Output, dict]:
-        """Returns (Output, new batch statistics).
+        shared: Any = None,
+    ) -> Output:
+        """Returns the `Output` of B sequences.
 
-        items: (B, n+1, *item_shape); labels: int32 (B, n+1), the last is never read; task: int32 (B,).
-        key: (B,), a key per sequence, for models that draw (one-hot positions shifted at random; None: no
-        shift): so a sequence is read alike however the batch is split.
+        inputs: what the frontend reads. key: (B,), a key per sequence, for models that draw (one-hot positions shifted
+        at random; None: no shift): so a sequence is read alike however the batch is split.
         train: batch moments instead of moving averages, which are then updated.
-        positions: 'query', or 'items' for the logits at every item (interleaved labels only).
+        logits_at: 'last', 'items' for the logits at every item (interleaved labels only), or the tokens (B, K), int32.
         mean: averages a pytree over the devices that share this batch (None: one device).
         record: sites to return; patches: `taps.Patch`es with masks resolved by `taps.at_step`.
+        shared: what `shared()` gave, on the device.
         """
-        self._check(positions, record, patches)
+        taps.check(tuple(record), patches, self.sites)
         network = self._network(variables)
+        self._check_places(network.frontend, logits_at)
+        tap = Tap(tuple(record), taps.whole(tuple(patches), self.sites), self.sites)
         with jax.default_matmul_precision(self.spec.precision):
-            output = network(items, labels, task, key, train, positions, mean, tuple(record), tuple(patches))
-        return output, nnx.to_pure_dict(nnx.state(network, BatchStat))
+            logits = network(inputs, key, train, mean, logits_at, tap)
+        return Output(logits, _flat(nnx.to_pure_dict(nnx.state(network, BatchStat))), tap.recorded)
 
     def encode(self, variables: dict, items: jax.Array) -> jax.Array:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
-        lead = items.shape[: items.ndim - len(self.items.shape)]
-        network = self._network(variables)
         with jax.default_matmul_precision(self.spec.precision):
-            features = network.encoder(items.reshape(-1, *self.items.shape), False, None)
-        return features.reshape(*lead, -1)
+            return self._network(variables).frontend.encode(items)
+
+    def check(self, logits_at: str | jax.Array) -> None:
+        """Raises ValueError for a model that cannot be built, has no logits at these places, or batch statistics that
+        no component declares."""
+        definition, params, stats = _template(self)
+        self._check_places(nnx.merge(definition, params, stats).frontend, logits_at)
+        if jax.tree.leaves(stats) and not any(part.batch_stats for part in self.components.values()):
+            names = ", ".join(f"{role} {part.name!r}" for role, part in self.components.items())
+            raise ValueError(f"the network has batch statistics, and none of {names} declares batch_stats=True")
+
+    def _check_places(self, frontend: Frontend, logits_at: str | jax.Array) -> None:
+        if isinstance(logits_at, str) and logits_at not in (LAST, ITEMS):
+            raise ValueError(f"logits_at {logits_at!r}: use 'last', 'items' or the tokens' indices (B, K)")
+        if isinstance(logits_at, str) and logits_at == ITEMS and frontend.items is None:
+            raise ValueError(
+                "logits_at 'items' needs interleaved labels: a concatenated token already holds its own label; use "
+                "task.loss 'query' or model.labels 'interleaved'"
+            )
 
     def _network(self, variables: dict) -> Network:
         definition, params, stats = _template(self)
         return nnx.merge(definition, _filled(params, variables["params"]), _filled(stats, variables["stats"]))
 
-    def _check(self, positions: str, record, patches) -> None:
-        if positions not in ("query", "items"):
-            raise ValueError(f"positions {positions!r}: use 'query' or 'items'")
-        if positions == "items" and self.spec.labels == "concatenated":
-            raise ValueError("positions 'items' needs interleaved labels: a concatenated token holds its own label")
-        check(record, patches, self.sites)
+    @functools.cached_property
+    def sites(self) -> Mapping[str, registry.Axes]:
+        """The sites that exist, with their axes, see `taps`."""
+        return {"embed": ("sequence", "token", "width"), **self.components["core"].sites(self.spec)}
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Names of the sites that exist, see `taps`."""
-        if self.spec.core in recurrent.CELLS:
-            return ("embed", *recurrent.CELLS[self.spec.core].sites)
-        return ("embed", *(s for s in transformer.SITES if s != "mlp_out" or self.spec.mlp_ratio))
+    def decay_groups(self, params: dict) -> dict:
+        """Returns the params' tree with each leaf's group of weight decay, "" for none (biases and norms).
 
-    def modules(self, params: dict) -> dict:
-        """Returns the params' tree with the module of each leaf, for weight decay.
-
-        'attention' (recurrent cores: all of the core), 'mlp' (with the readout), 'encoder',
-        'embeddings' (label table, its mixing layer, learned positions), or 'other' (biases and norms).
+        The components say their groups: 'attention' (recurrent cores: all of the core), 'mlp' (with the readout),
+        'encoder', 'embeddings' (label table, its mixing layer, learned positions).
         """
-        return jax.tree_util.tree_map_with_path(lambda path, _: _module([p.key for p in path]), params)
+        of = {"readout" if role == "head" else role: part.decay for role, part in self.components.items()}
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: _group([p.key for p in path], of.get(path[0].key, of["frontend"])), params
+        )
 
 
-def _module(path: list[str]) -> str:
+def _group(path: list[str], decay: Mapping[str, str]) -> str:
     if path[-1] in ("bias", "scale"):
-        return "other"
-    if path[0] == "core":
-        return "mlp" if "mlp" in path else "attention"
-    return {"readout": "mlp", "encoder": "encoder", "embedder": "embeddings"}[path[0]]
-
-
-def build(spec: ModelSpec, items: ItemShape, vocab_size: int, context_len: int, task_token: bool) -> Model:
-    """Returns the model; raises ValueError for what cannot be built (see `validate_model`).
-
-    vocab_size: labels, symbols and task tokens; context_len: pairs before the query.
-    """
-    validate_model(spec, items, context_len, "query", task_token)
-    return Model(spec, items, vocab_size, context_len, bool(task_token))
+        return ""
+    return next((group for part, group in decay.items() if part in path), decay.get("*", ""))
 
 
 def num_params(params: dict) -> int:
@@ -194,18 +230,41 @@ def num_params(params: dict) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def _filled_or_drawn(variable: nnx.Param, noise: jax.Array) -> jax.Array:
+    """The fill, and with an sd its share of the normals on it."""
+    value, sd = variable.get_value(), variable.get_metadata("sd")
+    if not sd:
+        return jnp.asarray(value)
+    drawn = noise.reshape(value.shape) * sd
+    return drawn + value if np.any(value) else drawn
+
+
+def _ruled(variable: nnx.Param, key: jax.Array) -> jax.Array:
+    """What the parameter's own rule says, of each layer where layers are stacked."""
+    shape, rule = variable.get_value().shape, variable.get_metadata("rule")
+    if not variable.get_metadata("stacked"):
+        return rule(key, shape)
+    return jnp.stack([rule(k, shape[1:]) for k in jax.random.split(key, shape[0])])
+
+
 @functools.lru_cache(maxsize=64)
 def _template(model: Model):
     """(definition, parameters, statistics) of the network, with the initial values that are constant."""
-    place = embed.layout(model.spec, model.context_len, model.task_token)
-    network = Network(model.spec, model.items, model.vocab_size, place)
-    return nnx.split(network, nnx.Param, BatchStat)
+    return nnx.split(Network(model), nnx.Param, BatchStat)
+
+
+def _flat(tree: Mapping) -> dict:
+    """The parts of the frontend beside core and readout, as checkpoints have them."""
+    tree = dict(tree)
+    return {**dict(tree.pop("frontend", {})), **tree}
 
 
 def _filled(state: nnx.State, values: dict) -> nnx.State:
     """The template's state holding the values of a nested dict."""
+    own = {name: value for name, value in values.items() if name in ("core", "readout")}
+    frontend = {name: value for name, value in values.items() if name not in own}
     state = jax.tree.map(lambda x: x, state)
-    nnx.replace_by_pure_dict(state, values)
+    nnx.replace_by_pure_dict(state, own | ({"frontend": frontend} if frontend else {}))
     return state
 
 

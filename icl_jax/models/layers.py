@@ -1,5 +1,7 @@
 """The small layers everything is made of: dense layers, layer norm, initial values."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,20 @@ TRUNCATION = 0.87962566103423978  # sd of a standard normal truncated to [-2, 2]
 NORM_EPS = 1e-5
 
 
-def param(shape: tuple[int, ...], sd: float = 0.0, fill: float = 0.0) -> nnx.Param:
-    """A float32 parameter that starts as `fill` + a normal of `sd` truncated at two sd.
+class BatchStat(nnx.Variable):
+    """Moving averages of batch moments."""
 
-    Only the rule is kept here: `build.Model.init` draws all parameters of a model at once, because
-    every separate draw costs compile time.
+
+Rule = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+def param(shape: tuple[int, ...], sd: float = 0.0, fill: float = 0.0, rule: Rule | None = None) -> nnx.Param:
+    """A float32 parameter that starts as `fill` + a normal of `sd` truncated at two sd, or as rule(key, shape) says.
+
+    Only the rule is kept here: `build.Model.init` draws the normals of a model at once, because every separate draw
+    costs compile time. shape: of one layer, also where layers are stacked; a rule is asked once a layer.
     """
-    return nnx.Param(np.full(shape, fill, np.float32), sd=sd)
+    return nnx.Param(np.full(shape, fill, np.float32), sd=sd, rule=rule, stacked=False)
 
 
 def fan_in_sd(fan_in: int, corrected: bool = True) -> float:
@@ -29,6 +38,7 @@ def stacked(module: nnx.Module, num_layers: int) -> nnx.Module:
         if isinstance(leaf, nnx.Param):
             value = leaf.get_value()
             leaf.set_value(np.broadcast_to(value, (num_layers, *value.shape)))
+            leaf.set_metadata("stacked", True)
     return module
 
 

@@ -4,20 +4,11 @@ A site is recorded by naming it in `record`; a `Patch` changes it. Both are plai
 `Model.apply`, work under jit, vmap and grad, and add nothing to the program when unused. The gradient
 with respect to the value of an additive patch of zeros is the gradient of the loss at that site.
 
-Site shapes (L layers, B sequences, N tokens, D core width, H heads, Dh = D / H):
-
-    embed        (B, N, D)        tokens with positions, what the core reads
-    attn_scores  (L, B, H, N, N)  before the softmax, -inf where causality forbids
-    attn_probs   (L, B, H, N, N)
-    head_out     (L, B, H, N, Dh) each head's sum of values, before the output projection
-    attn_out     (L, B, N, D)     what attention adds to the residual stream
-    mlp_out      (L, B, N, D)     what the MLP adds
-    resid        (L, B, N, D)     residual stream after each block
-    cell         (L, B, N, D)     LSTM: cell state after each token, from which its hidden state is taken
-    state        (L, B, N, D)     recurrent cores: hidden state after each token
+A model's components say which sites there are, and their axes: (B sequences, N tokens, D core width, H heads,
+L layers). A site within the layers has a leading axis "layer".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -27,17 +18,7 @@ import numpy as np
 
 from icl_jax.names import suggest
 
-RANKS = {
-    "embed": 3,
-    "attn_scores": 5,
-    "attn_probs": 5,
-    "head_out": 5,
-    "attn_out": 4,
-    "mlp_out": 4,
-    "resid": 4,
-    "cell": 4,
-    "state": 4,
-}
+Sites = Mapping[str, tuple[str, ...]]  # site -> its axes
 MODES = ("replace", "add")
 FOREVER = np.iinfo(np.int32).max
 UNROLLED_LAYERS = 4  # up to this many layers are unrolled; more are scanned, for the compile time
@@ -66,7 +47,7 @@ def at_step(patches: tuple[Patch, ...], step: jax.Array | int) -> tuple[Patch, .
     return tuple(p.replace(mask=jnp.asarray(p.mask, bool) & active(p)) for p in patches)
 
 
-def check(record: tuple[str, ...], patches: tuple[Patch, ...], sites: tuple[str, ...]) -> None:
+def check(record: tuple[str, ...], patches: tuple[Patch, ...], sites: Sites) -> None:
     """Raises ValueError for a site that this model lacks, an unknown mode or too many axes."""
     for name in (*record, *(p.site for p in patches)):
         if name not in sites:
@@ -76,17 +57,20 @@ def check(record: tuple[str, ...], patches: tuple[Patch, ...], sites: tuple[str,
     for p in patches:
         if p.mode not in MODES:
             raise ValueError(f"unknown mode {p.mode!r} of a patch at {p.site!r}; use 'replace' or 'add'")
-        rank = max(jnp.ndim(p.mask), jnp.ndim(p.value))
-        if rank > RANKS[p.site]:
-            raise ValueError(f"patch at {p.site!r}: mask or value has {rank} axes > {RANKS[p.site]} of the site")
+        rank, axes = max(jnp.ndim(p.mask), jnp.ndim(p.value)), sites[p.site]
+        if rank > len(axes):
+            raise ValueError(f"patch at {p.site!r}: mask or value has {rank} axes > {len(axes)} of the site")
 
 
 class Tap:
-    """Collects and patches the sites of one layer; `tap(site, x)` returns x, patched if asked."""
+    """Collects and patches sites; `tap(site, x)` returns x, patched if asked.
 
-    def __init__(self, record: tuple[str, ...], patches: tuple[Patch, ...]):
-        self.record = record
-        self.patches = patches
+    sites: axes of each site, as far as they are handed in whole: a site within the layers has no axis "layer" in the
+    tap that a layer gets (`run_layers`). Masks and values of the patches have all axes of their site.
+    """
+
+    def __init__(self, record: tuple[str, ...] = (), patches: tuple[Patch, ...] = (), sites: Sites | None = None):
+        self.record, self.patches, self.sites = record, patches, sites or {}
         self.recorded: dict[str, jax.Array] = {}
 
     def __call__(self, site: str, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
@@ -105,27 +89,47 @@ class Tap:
         if site in self.record:
             self.recorded[site] = x
 
+    def is_used(self, axis: str) -> bool:
+        """Returns whether a site with this leading axis is recorded or patched."""
+        return bool(self._record(axis) or self._patches(axis))
 
-def run_layers(
-    layer: Callable, params, x: jax.Array, num_layers: int, record: tuple[str, ...], patches: tuple[Patch, ...]
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns (x after all layers, recorded sites with a leading layer axis).
+    def _record(self, axis: str) -> tuple[str, ...]:
+        return tuple(site for site in self.record if self.sites[site][0] == axis)
 
-    layer(params of one layer, x, tap) -> x; params: leaves with a leading layer axis.
+    def _patches(self, axis: str) -> tuple[Patch, ...]:
+        return tuple(patch for patch in self.patches if self.sites[patch.site][0] == axis)
+
+    def along(self, axis: str, length: int) -> tuple[Callable[[tuple[Patch, ...]], "Tap"], tuple[Patch, ...]]:
+        """Returns what a loop over an axis needs: a function from one step's patches to its tap, and the patches of
+        all steps, with that axis in front."""
+        record = self._record(axis)
+        sites = {site: axes[1:] for site, axes in self.sites.items() if axes[0] == axis}
+        return lambda patches: Tap(record, patches, sites), tuple(_spread(p, length) for p in self._patches(axis))
+
+
+def run_layers(layer: Callable, params, x: jax.Array, num_layers: int, tap: Tap) -> jax.Array:
+    """Returns x after all layers; the tap gets what was recorded in them, with a leading layer axis.
+
+    layer(params of one layer, x, its tap) -> x; params: leaves with a leading layer axis.
     """
-    xs = (params, tuple(_layered(p, num_layers) for p in patches if p.site != "embed"))
+    tap_of, patches = tap.along("layer", num_layers)
 
     def step(x, xs):
-        tap = Tap(record, xs[1])
-        return layer(xs[0], x, tap), tap.recorded
+        own = tap_of(xs[1])
+        return layer(xs[0], x, own), own.recorded
 
+    xs = (params, patches)
     if num_layers > UNROLLED_LAYERS:
-        return jax.lax.scan(step, x, xs)
-    recorded = []
+        x, recorded = jax.lax.scan(step, x, xs)
+        tap.recorded.update(recorded)
+        return x
+    steps = []
     for i in range(num_layers):
-        x, taps = step(x, take_layer(xs, i))
-        recorded.append(taps)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *recorded) if recorded else {}
+        x, recorded = step(x, take_layer(xs, i))
+        steps.append(recorded)
+    if steps:
+        tap.recorded.update(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
+    return x
 
 
 def take_layer(params, i: int):
@@ -133,24 +137,29 @@ def take_layer(params, i: int):
     return jax.tree.map(lambda leaf: leaf[i], params)
 
 
-def _layered(patch: Patch, num_layers: int) -> Patch:
-    """The patch with a full layer axis, so that it can be scanned; start and stop are spent."""
-
-    def full(array):
-        array = with_rank(jnp.asarray(array), RANKS[patch.site])
-        return jnp.broadcast_to(array, (num_layers, *array.shape[1:]))
-
-    spent = jnp.zeros((num_layers,), jnp.int32)
+def _spread(patch: Patch, length: int) -> Patch:
+    """The patch with a full leading axis, so that it can be scanned; start and stop are spent."""
+    full = lambda array: jnp.broadcast_to(array, (length, *array.shape[1:]))
+    spent = jnp.zeros((length,), jnp.int32)
     return patch.replace(mask=full(patch.mask), value=full(patch.value), start=spent, stop=spent)
 
 
 def _patched(patch: Patch, x: jax.Array) -> jax.Array:
-    mask = with_rank(jnp.asarray(patch.mask, bool), x.ndim)
-    value = with_rank(jnp.asarray(patch.value, x.dtype), x.ndim)
+    value = jnp.asarray(patch.value, x.dtype)
     changed = value if patch.mode == "replace" else x + value
-    return jnp.where(mask, changed, x)
+    return jnp.where(patch.mask, changed, x)
 
 
-def with_rank(array: jax.Array, rank: int) -> jax.Array:
-    """The array with leading axes of size 1 up to `rank` axes."""
-    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+def whole(patches: tuple[Patch, ...], sites: Sites) -> tuple[Patch, ...]:
+    """Returns the patches with masks and values of as many axes as their site has; those left out stand first."""
+
+    def full(array: jax.Array, rank: int) -> jax.Array:
+        return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+    return tuple(
+        p.replace(
+            mask=full(jnp.asarray(p.mask, bool), len(sites[p.site])),
+            value=full(jnp.asarray(p.value), len(sites[p.site])),
+        )
+        for p in patches
+    )

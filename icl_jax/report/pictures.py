@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from icl_jax.data.banks import Bank, render
-from icl_jax.data.types import ROLE_NAMES, Batch, Sequence
+from icl_jax.data.types import ROLE_NAMES, Sequence
+from icl_jax.inputs import Batch
 from icl_jax.spec import BankSpec
 
 COLOURS = {"query": "#111827", "support": "#0f766e", "distractor": "#c2410c", "remainder": "#9ca3af"}
@@ -17,20 +18,21 @@ COLOURS = {"query": "#111827", "support": "#0f766e", "distractor": "#c2410c", "r
 
 def sequences_figure(batch: Batch, seqs: Sequence, vocab, path, title: str, rows: int = 8) -> pathlib.Path:
     """Writes the first `rows` sequences of a batch to `path` (.png or .svg) and returns it."""
-    rows = min(rows, batch.labels.shape[0])
-    length = batch.labels.shape[1]
+    pairs = batch.inputs
+    rows = min(rows, pairs.labels.shape[0])
+    length = pairs.labels.shape[1]
     figure = Figure(figsize=(0.95 * length + 0.5, 1.2 * rows + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    vectors = batch.items.ndim == 3  # one scale for all
+    vectors = pairs.items.ndim == 3  # one scale for all
     axes = figure.subplots(rows, length, squeeze=False, sharey="all" if vectors else "none")
     for r in range(rows):
         for t in range(length):
             role = ROLE_NAMES[int(seqs.roles[r, t])]
-            _draw_item(axes[r, t], batch.items[r, t], COLOURS[role])
-            label = label_name(int(batch.labels[r, t]), vocab)
+            _draw_item(axes[r, t], pairs.items[r, t], COLOURS[role])
+            label = label_name(int(pairs.labels[r, t]), vocab)
             axes[r, t].set_title(f"{label}?" if role == "query" else label, fontsize=9, color=COLOURS[role], pad=3)
-        if batch.task[r] >= 0:
-            axes[r, 0].set_ylabel(label_name(int(batch.task[r]), vocab), fontsize=8)
+        if pairs.task[r] >= 0:
+            axes[r, 0].set_ylabel(label_name(int(pairs.task[r]), vocab), fontsize=8)
     columns = 4 if length >= 8 else 2  # as many as fit the width
     figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)

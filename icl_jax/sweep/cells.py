@@ -8,24 +8,32 @@ from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.data.banks import load_bank
-from icl_jax.experiment import resolved
 from icl_jax.initial import read_origin
+from icl_jax.registry import find, load
+from icl_jax.runplan import concrete, start_of
+from icl_jax.spec import SECTIONS, RunSpec
 from icl_jax.sweep import grid
 from icl_jax.sweep.grid import Grid, Point
 
-SWEPT = (*cfg.ROOMS, "hypers", "seeds", "init_from")  # rooms of the config that points may change
+SWEPT = (*SECTIONS, "parts", "options", "hypers", "seeds", "init_from")  # sections of the config that points may change
 MEMBER = ("hypers", "seeds")  # of these, what differs between the members of one population
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Cells that share a spec. config: resolved; key: what distinguishes it; origin: see `config.cell_id`."""
+    """Cells that share a spec (without its suites). config: concrete; key: what distinguishes it; origin: see
+    `config.cell_id`."""
 
     key: str
     config: ConfigDict
-    bank_digest: str
+    spec: RunSpec
+    data_digest: str
     origin: str
+
+    @property
+    def shards(self) -> int:
+        """Devices that share a batch where they are part of what a run is, else 0."""
+        return (self.config.runtime.batch_shards or 1) if cfg.counts_shards(self.spec) else 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,8 +112,10 @@ def _agreeing(labels: list[dict[str, float | str]]) -> list[dict[str, float | st
 
 
 def _cell(run: _Run, labels: dict, group: Group) -> Cell:
-    about = (group.config, run.member, group.bank_digest, group.origin)
-    return Cell(cfg.cell_id(*about), cfg.cell_id(*about, schema=1), labels, run.member, group)
+    id_of = lambda schema: cfg.cell_id(
+        group.spec, run.member, group.data_digest, group.origin, shards=group.shards, schema=schema
+    )
+    return Cell(id_of(cfg.SCHEMA), id_of(1), labels, run.member, group)
 
 
 def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
@@ -113,9 +123,9 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
     rooms: dict[str, dict] = {room: {} for room in SWEPT}
     for path, value in point.changes.items():
         room, *rest = cfg.check_field(config, path)
-        if room not in rooms or len(rest) != 1:
+        if room not in rooms or len(rest) != (2 if room == "options" else 1):
             raise ValueError(f"a sweep cannot vary {path!r}: it can vary fields of {', '.join(SWEPT)}")
-        rooms[room][rest[0]] = value
+        rooms[room][".".join(rest)] = value
     for name, value in rooms["hypers"].items():
         if len(hy.entries(name, value)) > 1:
             raise ValueError(f"a point sets hypers.{name} = {value}: one value (or schedule) a point; use grid.over")
@@ -123,11 +133,13 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
 
 
 def _group(key: str, config: ConfigDict, runs: list[_Run]) -> Group:
-    config = resolved(cfg.override(config, runs[0].static))
-    config = cfg.with_capacity(config, [run.member for run in runs])
-    if start := read_origin(config):
+    config = concrete(cfg.override(config, runs[0].static))
+    config = cfg.with_room(config, [run.member for run in runs])
+    spec = cfg.run_spec(config)
+    if start := read_origin(start_of(config)):
         config.init_from.step = start.step  # the run may go on meanwhile, and the newest is another start then
-    return Group(key, config, load_bank(cfg.build_room(config, "bank")).digest, start.text if start else "")
+    data_digest = load(find("source", spec.parts.source).digest)(spec)
+    return Group(key, config, spec, data_digest, start.text if start else "")
 
 
 def _check_distinct(cells: list[Cell]) -> None:

@@ -29,7 +29,7 @@ class Cost:
 
 def cost_of(job: Job, measure: bool = False) -> Cost:
     """Returns what a population costs from its first step on. measure: compile it and time a chunk."""
-    experiment = prepare_experiment(job.config, members=list(job.planned.members))
+    experiment = prepare_experiment(job.config, members=list(job.planned.members), known=True)
     seconds = _measure(experiment) if measure else None
     parameters = num_parameters(experiment.population())
     return Cost(job.planned, job.steps, job.config.train.batch_size, parameters, _disk(experiment), seconds)
@@ -37,11 +37,11 @@ def cost_of(job: Job, measure: bool = False) -> Cost:
 
 def _disk(experiment: Experiment) -> int:
     """Checkpoints that stay (and the one being written), and metrics."""
-    config, members = experiment.config, len(experiment.members)
-    kept, steps = config.checkpoint, config.train.num_steps
-    keep = keep_policy(kept.keep_steps, kept.keep_every, kept.keep_log, interval=kept.every)
-    saves = 1 + kept.keep_last + sum(keep(step) for step in range(kept.every, steps + 1, kept.every))
-    evals = steps // config.evals.every + 1
+    plan, members = experiment.plan, len(experiment.members)
+    kept, steps, save = plan.keep, plan.spec.train.num_steps, plan.intervals.save
+    keep = keep_policy(kept.steps, kept.every, kept.log, interval=save)
+    saves = 1 + kept.last + sum(keep(step) for step in range(save, steps + 1, save))
+    evals = steps // plan.intervals.evaluate + 1
     rows = (
         members * evals * len(experiment.program.spec.evals.suites) * _METRICS + 5 * members * steps // experiment.chunk
     )
@@ -50,17 +50,18 @@ def _disk(experiment: Experiment) -> int:
 
 def _measure(experiment: Experiment) -> float:
     """Seconds of the population's chunks and evaluations, compilation apart: one of each is timed."""
-    population, config = experiment.population(), experiment.config
-    state, fixed = population.start(population.inputs)
-    evaluate = lambda: population.evaluate(state, fixed, population.inputs, population.bank, population.patches)
-    chunk = compiled_chunk(population, state, fixed)
+    population, plan = experiment.population(), experiment.plan
+    state, fixed = population.fresh()
+    evaluate = lambda: population.evaluate(state, fixed, *population.rest)
+    fed = population.feed(0)
+    chunk = compiled_chunk(population, state, fixed, fed)
     jax.block_until_ready(evaluate())
     start = time.perf_counter()
     jax.block_until_ready(evaluate())
     each_eval = time.perf_counter() - start
-    state, _ = jax.block_until_ready(chunk(state))
+    state, _ = jax.block_until_ready(chunk(state, fed))
     start = time.perf_counter()
-    jax.block_until_ready(chunk(state))
+    jax.block_until_ready(chunk(state, fed))
     each_chunk = time.perf_counter() - start
-    steps = config.train.num_steps
-    return each_chunk * steps / experiment.chunk + each_eval * (steps // config.evals.every + 1)
+    steps = plan.spec.train.num_steps
+    return each_chunk * steps / experiment.chunk + each_eval * (steps // plan.intervals.evaluate + 1)

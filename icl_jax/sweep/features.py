@@ -19,6 +19,7 @@ from icl_jax.experiment import run_identity
 from icl_jax.initial import read_origin
 from icl_jax.names import check_file_name, suggest
 from icl_jax.paths import absolute
+from icl_jax.runplan import plan_of, start_of
 from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.grid import Grid, Point
@@ -33,7 +34,7 @@ POLL_S = 2.0  # between looks at features that another worker makes
 def features_file(sheet: Sheet, folder: Folder, name: str) -> pathlib.Path:
     """Returns where the features of a name lie. Features of another run, or of another length, are another file."""
     config = sheet.features[name]
-    start = read_origin(config)
+    start = read_origin(start_of(config))
     ids = [run_identity(config, start.text if start else "", schema) for schema in (cfg.SCHEMA, 1)]
     files = [folder.directory / "features" / f"{name}-{run}-{config.train.num_steps}.npz" for run in ids]
     if files[1].is_file() or files[1].with_suffix("").is_dir():
@@ -79,7 +80,8 @@ def _make(folder: Folder, config: ConfigDict, file: pathlib.Path, say: Callable[
             say(f"learned features: training the encoder of {file.name}")
             if (file.with_suffix("") / rundir.FILE).is_file():
                 with contextlib.suppress(DamagedFile):  # training writes it anew
-                    rundir.record_evals(file.with_suffix(""), config, cfg.members_of(config))  # may have changed
+                    plan = plan_of(config)
+                    rundir.record_evals(file.with_suffix(""), plan, list(plan.members))  # may have changed
             run = api.train(config, file.with_suffix(""), progress=progress)
             if is_whole(file.with_suffix(""), config.train.num_steps):
                 transfer.embed(run, file)

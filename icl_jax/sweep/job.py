@@ -11,8 +11,8 @@ import pyarrow as pa
 from ml_collections import ConfigDict
 
 from icl_jax import api, rundir
-from icl_jax.experiment import suite_digests
 from icl_jax.files import remove_tree, stamp
+from icl_jax.runplan import config_from_json, config_to_json, eval_spec, plan_of, suite_digests
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
@@ -40,16 +40,16 @@ class Job:
     @functools.cached_property
     def suites(self) -> dict[str, str]:
         """Digests of what its suites mean, by name."""
-        return suite_digests(self.config)
+        return suite_digests(eval_spec(self.config))
 
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
-        return {"planned": self.planned.to_json(), "config": rundir.config_to_json(self.config)}
+        return {"planned": self.planned.to_json(), "config": config_to_json(self.config)}
 
 
 def job_from_json(fields: dict) -> Job:
     """Returns the job of `Job.to_json`."""
-    return Job(planned_from_json(fields["planned"]), rundir.config_from_json(fields["config"]))
+    return Job(planned_from_json(fields["planned"]), config_from_json(fields["config"]))
 
 
 def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
@@ -157,7 +157,7 @@ def _forget_changed_suites(directory: pathlib.Path, job: Job) -> None:
     changed = []
     with contextlib.suppress(DamagedFile):  # training writes it anew
         if (directory / rundir.FILE).is_file():
-            changed = rundir.record_evals(directory, job.config, list(job.planned.members))
+            changed = rundir.record_evals(directory, plan_of(job.config), list(job.planned.members))
     if changed:
         names = ", ".join(changed)
         warnings.warn(f"{job.id}: {names} changed and is scored anew, on the checkpoints that were kept", stacklevel=2)

@@ -48,10 +48,19 @@ def bytes_at(experiment: Experiment, width: int) -> int:
 
 def _key(population: Population) -> str:
     """Of what decides the programs: specs, shapes, versions and the kind of device."""
-    shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), (population.inputs, population.bank))
+    shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), (population.inputs, population.shared))
     versions = [importlib.metadata.version(name) for name in ("icl_jax", "jax", "jaxlib")]
     program, device = population.program, jax.devices()[0].device_kind
-    facts = (program.spec, program.layout, program.decays, program.table_schedule, shapes, versions, device)
+    facts = (
+        program.spec,
+        program.layout,
+        program.decays,
+        program.table_schedule,
+        program.accumulate,
+        shapes,
+        versions,
+        device,
+    )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -60,7 +69,7 @@ def _resized(experiment: Experiment, layout: Layout) -> Experiment:
     index = [i % len(experiment.members) for i in range(count)]
     members: list[Member] = [experiment.members[i] for i in index]
     program = dataclasses.replace(experiment.program, layout=layout)
-    return dataclasses.replace(experiment, members=members, orders=experiment.orders[index], program=program)
+    return dataclasses.replace(experiment, members=members, program=program)
 
 
 def fitting_width(experiment: Experiment, limit: int | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import warnings
 from ml_collections import ConfigDict
 
 from icl_jax import api
-from icl_jax.experiment import suite_digests, suite_names
+from icl_jax.runplan import eval_spec, suite_digests, suite_names
 from icl_jax.storage.locks import sole_writer
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import MetricsWriter
@@ -19,7 +19,7 @@ def add_suites(run: api.Run, config: ConfigDict) -> None:
     with a warning, but for the newest: DamagedCheckpoint.
     """
     run = dataclasses.replace(run, config=config)
-    writer = MetricsWriter(run.directory / "metrics", suite_digests(config))
+    writer = MetricsWriter(run.directory / "metrics", suite_digests(eval_spec(config)))
     newest = Checkpoints(run.directory / "checkpoints").steps()[-1]
     with sole_writer(run.directory):
         for step, suites in missing_suites(run).items():

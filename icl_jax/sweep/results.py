@@ -9,9 +9,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from icl_jax import rundir
-from icl_jax.experiment import suite_digests
 from icl_jax.files import replacing
 from icl_jax.paths import as_path
+from icl_jax.runplan import config_from_json, eval_spec, suite_digests
 from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import reached, read_entry, same_eval_seeds, with_cells
@@ -35,7 +35,7 @@ def results_table(folder: Folder) -> pa.Table:
     Unfinished populations give the rows they have. NoResults when nothing has been measured yet.
     """
     about = folder.read()
-    suites = suite_digests(rundir.config_from_json(about["config"]))
+    suites = suite_digests(eval_spec(config_from_json(about["config"])))
     tables = [table for planned in folder.plan() if (table := _population(folder, planned, suites)) is not None]
     if not tables:
         raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")

@@ -5,13 +5,11 @@ import pathlib
 import warnings
 from collections.abc import Callable
 
-from icl_jax import config as cfg
-from icl_jax import rundir
 from icl_jax.evals.metrics import OF_SUITE
-from icl_jax.experiment import suite_names
 from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report import claims
+from icl_jax.runplan import config_to_json, suite_names
 from icl_jax.sweep.cells import Cell, describe_cell, expand
 from icl_jax.sweep.features import missing_features, with_feature_files
 from icl_jax.sweep.folder import Folder
@@ -88,7 +86,7 @@ class Sweep:
             "doc": self.sheet.doc,
             "source": self.sheet.source,
             "changes": self.sheet.changes,
-            "config": rundir.config_to_json(self.cells[0].group.config),
+            "config": config_to_json(self.cells[0].group.config),
             "cells": [{"id": c.id, "labels": c.labels, "seeds": c.member.seeds, "steps": c.steps} for c in self.cells],
             "claims": claims.claims_to_json(self.sheet.claims),
         }
@@ -120,11 +118,7 @@ def _as_planned(cells: list[Cell], folder: Folder) -> list[Cell]:
     """The cells under the ids they have in the plan: an earlier version's (`config.cell_id`) where a population of as
     many batch shards has them by that."""
     planned = {id_: population.batch_shards for population in folder.plan() for id_ in population.cells}
-    former = [
-        cell
-        for cell in cells
-        if cell.id not in planned and planned.get(cell.former) == cfg.counted_shards(cell.group.config)
-    ]
+    former = [cell for cell in cells if cell.id not in planned and planned.get(cell.former) == cell.group.shards]
     if former:
         warnings.warn(
             f"{folder.directory}: {len(former)} cells have ids from before the number of batch shards was part of an "

@@ -17,6 +17,7 @@ from icl_jax import hypers as hy
 from icl_jax.config import Member
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.display import Progress
+from icl_jax.training.feed import Feeder
 from icl_jax.training.parallel import anywhere
 from icl_jax.training.population import Population, compiled_chunk
 from icl_jax.training.signals import GracefulStop
@@ -24,7 +25,7 @@ from icl_jax.training.store import MetricsWriter, Stretch
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Course:
     """Intervals in steps (all multiples of `chunk`) and the suites shown as ICL and IWL."""
 
     num_steps: int
@@ -47,7 +48,7 @@ class Outcome:
 
 def train_population(
     population: Population,
-    plan: Plan,
+    course: Course,
     members: list[Member],
     writer: MetricsWriter,
     checkpoints: Checkpoints,
@@ -58,13 +59,13 @@ def train_population(
     on_rows: Callable[[list[dict]], None] = lambda rows: None,
     gaps: Sequence[Stretch] = (),
 ) -> Outcome:
-    """Trains to plan.num_steps from the newest good checkpoint, if any, and returns the outcome.
+    """Trains to course.num_steps from the newest good checkpoint, if any, and returns the outcome.
 
     initial: function of the fresh state (collected form) to the state to start from. gaps: stretches of which the
     metrics lack the rows (see `store.damage_of`), trained again first. SIGTERM and Ctrl-C end the run at the next
     chunk boundary with a checkpoint; a stretch that is trained again then begins anew.
     """
-    loop = _Loop(population, plan, members, writer, checkpoints, progress, meta or {}, on_rows)
+    loop = _Loop(population, course, members, writer, checkpoints, progress, meta or {}, on_rows)
     with GracefulStop() as stop:
         loop.begin(initial)
         if all(loop.mend(gap, initial, stop) for gap in gaps):
@@ -75,8 +76,8 @@ def train_population(
 class _Loop:
     """State of the host loop between chunks."""
 
-    def __init__(self, population, plan, members, writer, checkpoints, progress, meta, on_rows):
-        self.population, self.plan, self.members = population, plan, members
+    def __init__(self, population, course, members, writer, checkpoints, progress, meta, on_rows):
+        self.population, self.course, self.members = population, course, members
         self.writer, self.checkpoints, self.progress = writer, checkpoints, progress
         self.meta, self.on_rows = meta, on_rows
         self.layout = population.program.layout
@@ -93,12 +94,14 @@ class _Loop:
         self.progress.phase("compiling")
         self._place(initial)
         self.checkpoints.set_aside_damaged()
-        self.chunk = compiled_chunk(self.population, self.state, self.fixed)
+        self.feeder = Feeder(self.population, self.course.num_steps)
+        fed = self.feeder.look(self.step if self.step < self.course.num_steps else 0)
+        self.chunk = compiled_chunk(self.population, self.state, self.fixed, fed)
         self.writer.truncate_after(self.written)
 
     def _place(self, initial, before: int | None = None) -> None:
         """Takes the newest good checkpoint (with `before`: that is not after this step), else a fresh state."""
-        self.state, self.fixed = self.population.start(self.population.inputs)
+        self.state, self.fixed = self.population.fresh()
         like = self.layout.collect(self.state)
         self.saved_step, state = self._restored(like, before)
         self.step = self.saved_step or 0
@@ -143,22 +146,22 @@ class _Loop:
         if self.saved_step is None:
             self.evaluate()
         stopping = False
-        while self.step < self.plan.num_steps and not stopping:
+        while self.step < self.course.num_steps and not stopping:
             self.advance("training")
             stopping = anywhere(stop.requested)
-            if self.step % self.plan.save_every == 0:
+            if self.step % self.course.save_every == 0:
                 self.save(force=False)
-        self.stopped = self.step < self.plan.num_steps
+        self.stopped = self.step < self.course.num_steps
         self.finish()
 
     def advance(self, phase: str) -> None:
         """Runs one chunk and what is due after it."""
-        self.state, metrics = self.chunk(self.state)
-        self.step += self.plan.chunk
+        self.state, metrics = self.chunk(self.state, self.feeder.take(self.step))
+        self.step += self.course.chunk
         metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
         self.progress.phase(phase)
         self._write(train_rows(self.step, metrics | {"diverged": self.diverged}))
-        if self.step % self.plan.eval_every == 0 and self.step > self.written:
+        if self.step % self.course.eval_every == 0 and self.step > self.written:
             self.evaluate()
         self.last_loss = metrics["loss"]
         self._show(self.last_loss, "running")
@@ -170,12 +173,10 @@ class _Loop:
     def evaluate(self) -> None:
         """Runs the evals and keeps the headline accuracies for the display."""
         self.progress.phase("evaluating")
-        population = self.population
-        results = population.evaluate(self.state, self.fixed, population.inputs, population.bank, population.patches)
-        results = self.layout.collect(results)
-        rows = [row for e in population.evals for row in eval_rows(self.step, e, results[e.name])]
+        results = self.population.measure(self.state, self.fixed)
+        rows = [row for e in self.population.evals for row in eval_rows(self.step, e, results[e.name])]
         self._write(rows)
-        for name, suite in (("icl", self.plan.icl), ("iwl", self.plan.iwl)):
+        for name, suite in (("icl", self.course.icl), ("iwl", self.course.iwl)):
             self.headline[name] = headline(rows, suite, len(self.members))
 
     def save(self, force: bool) -> None:
@@ -189,7 +190,7 @@ class _Loop:
         self.progress.phase("saving")
         self.save(force=True)
         self.checkpoints.wait()
-        complete = "done" if self.step >= self.plan.num_steps else "stopped"
+        complete = "done" if self.step >= self.course.num_steps else "stopped"
         self._show(self.last_loss, complete)
         self.progress.phase(complete)
 

@@ -10,41 +10,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icl_jax.names import suggest
+from icl_jax.registry import check_options, find
 from icl_jax.spec import TrainSpec
-
-ADAM_HYPERS = ("b1", "b2", "eps")
-# name -> (optax's own name, the hypers it reads beside the learning rate). The rest keep optax's defaults.
-OPTIMISERS = {
-    "adam": ("adam", ADAM_HYPERS),
-    "adamw": ("adam", ADAM_HYPERS),  # adam with decoupled decay, which `update` below adds
-    "nadam": ("nadam", ADAM_HYPERS),
-    "radam": ("radam", ADAM_HYPERS),
-    "amsgrad": ("amsgrad", ADAM_HYPERS),
-    "adabelief": ("adabelief", ()),
-    "adafactor": ("adafactor", ()),
-    "adagrad": ("adagrad", ()),
-    "lamb": ("lamb", ()),
-    "lion": ("lion", ()),
-    "rmsprop": ("rmsprop", ()),
-    "sgd": ("sgd", ()),
-    "momentum": ("sgd", ("b1",)),
-    "yogi": ("yogi", ()),
-}
-SCHEDULES = ("constant", "rsqrt", "cosine", "linear")
-MODULES = ("attention", "mlp", "encoder", "embeddings")
 
 
 def validate_train(spec: TrainSpec) -> None:
     """Raises ValueError for an unknown optimiser, schedule or kind of decay, or an empty batch."""
-    if spec.optimiser not in OPTIMISERS:
-        raise ValueError(f"unknown optimiser {spec.optimiser!r}{suggest(spec.optimiser, OPTIMISERS)}")
-    if spec.schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {spec.schedule!r}{suggest(spec.schedule, SCHEDULES)}")
-    if spec.weight_decay not in ("decoupled", "l2"):
-        raise ValueError(f"train.weight_decay {spec.weight_decay!r}: use 'decoupled' or 'l2'")
-    if spec.batch_size < 1:
-        raise ValueError(f"train.batch_size {spec.batch_size}: must be at least 1")
+    find("optimiser", spec.optimiser)
+    find("schedule", spec.schedule)
+    check_options("train", spec)
 
 
 def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
@@ -54,45 +28,64 @@ def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
     rsqrt: peak * sqrt(w / t) (Chan et al. 2022, appendix A); cosine and linear: down to
     final_lr_fraction * peak at the last step; constant: peak.
     """
-    peak, w = h["learning_rate"], jnp.maximum(h["warmup_steps"], 1.0)
+    w = jnp.maximum(h["warmup_steps"], 1.0)
     t = jnp.asarray(step, jnp.float32) + 1.0
+    return find("schedule", spec.schedule).builder()(spec, h, t, w)
+
+
+def constant(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+    return h["learning_rate"] * jnp.minimum(t / w, 1.0)
+
+
+def rsqrt(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+    return h["learning_rate"] * jnp.minimum(t / w, jnp.sqrt(w / t))
+
+
+def cosine(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+    return _falling(h, t, w, 0.5 * (1 + jnp.cos(jnp.pi * _part(spec, t, w))))
+
+
+def linear(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+    return _falling(h, t, w, 1.0 - _part(spec, t, w))
+
+
+def _part(spec: TrainSpec, t: jax.Array, w: jax.Array) -> jax.Array:
+    """How much of the way from the end of the warm-up to the last step is done."""
+    return jnp.clip((t - w) / jnp.maximum(spec.num_steps - w, 1.0), 0.0, 1.0)
+
+
+def _falling(h: dict, t: jax.Array, w: jax.Array, shape: jax.Array) -> jax.Array:
     warm = jnp.minimum(t / w, 1.0)
-    if spec.schedule == "constant":
-        return peak * warm
-    if spec.schedule == "rsqrt":
-        return peak * jnp.minimum(t / w, jnp.sqrt(w / t))
-    part = jnp.clip((t - w) / jnp.maximum(spec.num_steps - w, 1.0), 0.0, 1.0)
-    shape = 0.5 * (1 + jnp.cos(jnp.pi * part)) if spec.schedule == "cosine" else 1.0 - part
-    return peak * warm * (h["final_lr_fraction"] + (1 - h["final_lr_fraction"]) * shape)
+    return h["learning_rate"] * warm * (h["final_lr_fraction"] + (1 - h["final_lr_fraction"]) * shape)
 
 
 def optimiser(spec: TrainSpec, h: dict, rate: jax.Array) -> optax.GradientTransformation:
     """Returns the optax optimiser with this step's numbers; its state does not depend on them."""
-    optax_name, reads = OPTIMISERS[spec.optimiser]
-    build = getattr(optax, optax_name)
-    kwargs = {"momentum" if optax_name == "sgd" else name: h[name] for name in reads}
+    component = find("optimiser", spec.optimiser)
+    build = getattr(optax, component.optax_name)
+    kwargs = {argument: h[name] for name, argument in component.arguments.items()}
     if "weight_decay" in inspect.signature(build).parameters:
         kwargs["weight_decay"] = 0.0  # ours is by module
     chain = [optax.clip_by_global_norm(h["clip_norm"])] if spec.clip else []
     return optax.chain(*chain, build(learning_rate=rate, **kwargs))
 
 
-def update(spec: TrainSpec, h: dict, step, grads, opt_state, params, modules, decays: bool):
-    """Returns (new params, new optimiser state). `modules` names the module of each leaf.
+def update(spec: TrainSpec, h: dict, step, grads, opt_state, params, groups, decays: bool):
+    """Returns (new params, new optimiser state). groups: each leaf's group of weight decay, "" for none.
 
     decays is static: without it no weight decay is in the program.
     """
     rate = learning_rate(spec, h, step)
     if decays and spec.weight_decay == "l2":
-        grads = jax.tree.map(lambda g, p, m: g + _decay(h, m) * p, grads, params, modules)
+        grads = jax.tree.map(lambda g, p, group: g + _decay(h, group) * p, grads, params, groups)
     updates, opt_state = optimiser(spec, h, rate).update(grads, opt_state, params)
     if decays and spec.weight_decay == "decoupled":
-        updates = jax.tree.map(lambda u, p, m: u - rate * _decay(h, m) * p, updates, params, modules)
+        updates = jax.tree.map(lambda u, p, group: u - rate * _decay(h, group) * p, updates, params, groups)
     return optax.apply_updates(params, updates), opt_state
 
 
-def _decay(h: dict, module: str):
-    return h[f"decay_{module}"] if module in MODULES else 0.0
+def _decay(h: dict, group: str):
+    return h[f"decay_{group}"] if group else 0.0
 
 
 def init(spec: TrainSpec, h: dict, params):

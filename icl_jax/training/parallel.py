@@ -7,6 +7,7 @@ nest, hence one axis with `axis_index_groups`. Nothing else in the package names
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -38,9 +39,17 @@ class Layout:
         """Averages a member's values over its devices; called inside the mapped function."""
         if self.batch_shards == 1:
             return tree
+        return jax.lax.pmean(tree, AXIS, axis_index_groups=self._device_groups())
+
+    def sum(self, tree):
+        """Sums a member's values over its devices; called inside the mapped function."""
+        if self.batch_shards == 1:
+            return tree
+        return jax.lax.psum(tree, AXIS, axis_index_groups=self._device_groups())
+
+    def _device_groups(self) -> list[list[int]]:
         shards = self.batch_shards
-        groups = [list(range(g * shards, (g + 1) * shards)) for g in range(self.num_groups)]
-        return jax.lax.pmean(tree, AXIS, axis_index_groups=groups)
+        return [list(range(g * shards, (g + 1) * shards)) for g in range(self.num_groups)]
 
     def shard_index(self) -> jax.Array | int:
         """Which part of its members' batches this device has; called inside the mapped function."""
@@ -53,6 +62,29 @@ class Layout:
     def spread(self, tree):
         """Returns the tree of (num_members, ...) arrays laid out as (local devices, width, ...)."""
         return jax.tree.map(lambda x: self._put(self._arrange(np.asarray(x))), tree)
+
+    def spread_batches(self, of_member: Callable[[int], object]):
+        """Returns whole batches of the members laid out as (local devices, steps, width, part of the batch, ...).
+
+        of_member: number -> pytree of numpy arrays (steps, batch, ...); asked once for each member that this process
+        has a part of.
+        """
+        made = functools.cache(of_member)
+        local = range(len(self._local()))
+        first = jax.process_index() * len(local) if jax.process_count() > 1 else 0
+
+        def on_device(device: int):
+            group, shard = divmod(first + device, self.batch_shards)
+            members = [min(group * self.width + i, self.num_members - 1) for i in range(self.width)]
+            trees = [made(m) for m in members]
+            return jax.tree.map(lambda *x: np.stack([self._shard(b, shard) for b in x], axis=1), *trees)
+
+        return jax.tree.map(lambda *x: self._put(np.stack(x)), *[on_device(d) for d in local])
+
+    def _shard(self, batches: np.ndarray, shard: int) -> np.ndarray:
+        """A shard's part of batches (steps, batch, ...)."""
+        size = batches.shape[1] // self.batch_shards
+        return batches[:, shard * size : (shard + 1) * size]
 
     def replicate(self, tree):
         """Returns the tree with one copy per local device: (local devices, ...)."""

@@ -9,7 +9,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,42 +19,11 @@ from icl_jax.config import Member
 from icl_jax.devices import release_memory
 from icl_jax.models.taps import at_step
 from icl_jax.spec import SEEDS
-from icl_jax.training.step import MemberInputs, MemberState, Program, init_member, train_step
-
-
-class EvalLike(Protocol):
-    """What the trainer asks of an eval (DESIGN contract 2); it imports none.
-
-    prepare(tables, h, seed) -> eval set, once per member; run(apply, variables, eval_set, tables,
-    bank, h) -> dict metric -> array; axes: metric -> names of its axes; coords: axis -> labels.
-    """
-
-    name: str
-    axes: dict[str, tuple[str, ...]]
-    coords: dict[str, tuple]
-    prepare: Callable
-    run: Callable
-
+from icl_jax.training.protocols import Eval, EvalContext
+from icl_jax.training.step import MemberInputs, MemberState, Program, Shared, init_member, train_step
 
 # How often each program was traced, by name: a population must not retrace. Tests read it.
 TRACES: Counter = Counter()
-
-
-def compiled_chunk(population: "Population", state, fixed) -> Callable:
-    """Returns a function of the state that trains one chunk: (state, metrics). One process compiles it here,
-    and gives back what compilation took before the first step needs memory. The state is donated."""
-    rest = (fixed, population.inputs, population.bank, population.patches)
-    run = population.chunk
-    if jax.process_count() == 1:  # a compiled pmap of several processes does not take host-local arrays
-        run = run.lower(state, *rest).compile()
-        release_memory()
-    return lambda state: run(state, *rest)
-
-
-def member_inputs(members: list[Member], orders: np.ndarray) -> MemberInputs:
-    """Returns the members as arrays with a leading member axis. orders: int32 (M, C)."""
-    seeds = {n: np.asarray([m.seeds[n] for m in members], np.uint32) for n in SEEDS}
-    return MemberInputs(hy.stack([m.hypers for m in members]), seeds, np.asarray(orders, np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,29 +31,78 @@ class Population:
     """The compiled programs of one population and its inputs on the devices."""
 
     program: Program
-    evals: tuple[EvalLike, ...]
+    evals: tuple[Eval, ...]
+    members: tuple[Member, ...]
+    steps: int  # of a chunk
     inputs: Any  # MemberInputs (devices, width, ...)
-    bank: Any  # bank arrays, one copy per device
+    shared: Any  # Shared, one copy per device
     patches: Any  # interventions during training and evals (devices, width, ...)
     start: Callable
     chunk: Callable
     evaluate: Callable
 
+    @property
+    def rest(self) -> tuple:
+        """What `chunk` and `evaluate` take after (state, fixed)."""
+        return self.inputs, self.shared, self.patches
 
-def build(
-    program: Program, evals: tuple[EvalLike, ...], members: list[Member], orders, bank: dict, steps: int, patches=()
-) -> Population:
+    def fresh(self) -> tuple[MemberState, Any]:
+        """Returns (state before the first step, fixed: tables and eval sets), on the devices."""
+        return self.start(self.inputs, self.shared.evals)
+
+    def feed(self, step: int) -> Any:
+        """Returns what the host feeds the chunk that starts at a step, on the devices; None: nothing."""
+        source = self.program.source
+        if not source.is_fed:
+            return None
+        want = (self.steps, self.program.spec.train.batch_size)
+
+        def of_member(number: int):
+            fed = source.feed(self.members[number], step, step + self.steps)
+            for leaf in jax.tree.leaves(fed):
+                if leaf.shape[:2] != want:
+                    raise ValueError(f"the source feeds {leaf.shape[:2]} (steps, sequences), {want} are asked for")
+            return fed
+
+        return self.program.layout.spread_batches(of_member)
+
+    def measure(self, state: MemberState, fixed) -> dict[str, dict[str, np.ndarray]]:
+        """Returns eval -> metric -> array (members, ...) of numpy, on every process."""
+        results = self.program.layout.collect(self.evaluate(state, fixed, *self.rest))
+        return {e.name: e.finish(results[e.name]) for e in self.evals}
+
+
+def compiled_chunk(population: Population, state, fixed, fed=None) -> Callable:
+    """Returns a function that trains one chunk: (state, fed) -> (state, metrics). One process compiles it here,
+    and gives back what compilation took before the first step needs memory. The state is donated.
+
+    fed: of any chunk (`Population.feed`).
+    """
+    rest = (fixed, *population.rest)
+    run = population.chunk
+    if jax.process_count() == 1:  # a compiled pmap of several processes does not take host-local arrays
+        run = run.lower(state, *rest, fed).compile()
+        release_memory()
+    return lambda state, fed=None: run(state, *rest, fed)
+
+
+def build(program: Program, evals: tuple[Eval, ...], members: list[Member], steps: int, patches=()) -> Population:
     """Returns the population's programs; nothing is compiled before they are called.
 
-    bank: dict of arrays; steps: length of a chunk; patches: tuple of `models.taps.Patch` whose arrays
-    have a leading member axis, active in the steps they name.
+    steps: length of a chunk; patches: tuple of `models.taps.Patch` whose arrays have a leading member axis, active in
+    the steps they name.
     """
     layout = program.layout
+    seeds = {n: np.asarray([m.seeds[n] for m in members], np.uint32) for n in SEEDS}
+    inputs = MemberInputs(hy.stack([m.hypers for m in members]), seeds, program.source.own(members))
+    shared = Shared(program.source.shared(), program.model.shared(), {e.name: e.arrays() for e in evals})
     return Population(
         program,
         evals,
-        layout.spread(member_inputs(members, orders)),
-        layout.replicate(bank),
+        tuple(members),
+        steps,
+        layout.spread(inputs),
+        layout.replicate(shared),
         layout.spread(jax.tree.map(lambda x: _per_member(x, len(members)), patches)),
         layout.map(functools.partial(_start, program, evals)),
         layout.map(functools.partial(_chunk, program, steps), donate=(0,)),
@@ -98,16 +116,17 @@ def _per_member(x, num_members: int) -> np.ndarray:
     return np.broadcast_to(x, (num_members,)) if x.ndim == 0 else x
 
 
-def _start(program: Program, evals, inputs: MemberInputs):
-    """Returns (state, fixed) of one device's members; fixed = tables and eval sets."""
+def _start(program: Program, evals, inputs: MemberInputs, arrays=None):
+    """Returns (state, fixed) of one device's members; fixed = tables and eval sets. arrays: of the evals, by name."""
     TRACES["start"] += 1
 
     def one(member: MemberInputs):
         h = hy.at(member.hypers, 0)
-        tables = program.source.prepare(member.order, h)
+        tables = program.source.prepare(member.own, h)
         final = _final_hypers(member.hypers)
-        final_tables = program.source.prepare(member.order, final)
-        sets = {e.name: e.prepare(final_tables, final, member.seeds["eval"]) for e in evals}
+        final_tables = program.source.prepare(member.own, final)
+        of = arrays or {}
+        sets = {e.name: e.prepare(of.get(e.name), final_tables, final, member.seeds["eval"]) for e in evals}
         return init_member(program, member), {"tables": tables, "eval_tables": final_tables, "sets": sets}
 
     return jax.vmap(one)(inputs)
@@ -118,27 +137,39 @@ def _final_hypers(hypers: dict) -> dict:
     return {name: h["values"][..., -1] for name, h in hypers.items()}
 
 
-def _chunk(program: Program, steps: int, state: MemberState, fixed, inputs: MemberInputs, bank, patches):
-    """Returns (state after `steps` steps, mean of each metric over them, per member)."""
+def _chunk(program: Program, steps: int, state: MemberState, fixed, inputs: MemberInputs, shared, patches, fed=None):
+    """Returns (state after `steps` steps, mean of each metric over them, per member).
+
+    fed: what the host feeds, leaves (steps, members, part of the batch, ...), or None.
+    """
     TRACES["chunk"] += 1
-    step = functools.partial(train_step, program, bank)
+    step = functools.partial(train_step, program, shared)
 
-    def all_members(states, _):
-        return jax.vmap(step)(inputs, fixed["tables"], patches, states)
+    def all_members(states, fed):
+        return jax.vmap(step)(inputs, fixed["tables"], patches, states, fed)
 
-    state, metrics = jax.lax.scan(all_members, state, None, length=steps)
+    state, metrics = jax.lax.scan(all_members, state, fed, length=steps)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
 
-def _evaluate(program: Program, evals, state: MemberState, fixed, inputs: MemberInputs, bank, patches):
+def _evaluate(program: Program, evals, state: MemberState, fixed, inputs: MemberInputs, shared, patches):
     """Returns eval name -> metric -> array (members, ...)."""
     TRACES["evaluate"] += 1
 
     def one(state, fixed, member, patches):
-        h = _final_hypers(member.hypers)
         variables = {"params": state.params, "stats": state.stats}
-        apply = functools.partial(program.model.apply, patches=at_step(patches, state.step))
-        return {e.name: e.run(apply, variables, fixed["sets"][e.name], fixed["eval_tables"], bank, h) for e in evals}
+        context = EvalContext(
+            tables=fixed["eval_tables"],
+            shared=shared.source,
+            arrays=None,
+            h=_final_hypers(member.hypers),
+            patches=at_step(patches, state.step),
+            model_shared=shared.model,
+        )
+        measure = lambda e: e.run(
+            program.model, variables, fixed["sets"][e.name], context.replace(arrays=shared.evals[e.name])
+        )
+        return {e.name: measure(e) for e in evals}
 
     return jax.vmap(one)(state, fixed, inputs, patches)
 
@@ -146,7 +177,7 @@ def _evaluate(program: Program, evals, state: MemberState, fixed, inputs: Member
 def abstract_state(population: Population) -> MemberState:
     """Returns the shapes of the collected state: flat member axis, no padding, whatever the devices."""
     num = population.program.layout.num_members
-    state, _ = jax.eval_shape(population.start, population.inputs)
+    state, _ = jax.eval_shape(population.start, population.inputs, population.shared.evals)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape[2:]), x.dtype), state)
 
 
@@ -155,12 +186,12 @@ def program_bytes(population: Population) -> int:
 
     Compiles them; a run that follows finds them in the compilation cache.
     """
-    rest = (population.inputs, population.bank, population.patches)
-    state, fixed = jax.eval_shape(population.start, population.inputs)
+    beginning = (population.inputs, population.shared.evals)
+    state, fixed = jax.eval_shape(population.start, *beginning)
     lowered = (
-        population.start.lower(population.inputs),
-        population.chunk.lower(state, fixed, *rest),
-        population.evaluate.lower(state, fixed, *rest),
+        population.start.lower(*beginning),
+        population.chunk.lower(state, fixed, *population.rest, population.feed(0)),
+        population.evaluate.lower(state, fixed, *population.rest),
     )
     return max(_peak(program.compile().memory_analysis()) for program in lowered)
 

@@ -1,6 +1,6 @@
 """One training step of one member on one device: a pure function of state and member.
 
-    sample batch -> loss -> gradient -> update
+    draw batch -> loss -> gradient -> update
 
 The step index, the member's seeds and hypers decide everything; no state of the data is carried.
 """
@@ -14,13 +14,12 @@ import jax.numpy as jnp
 import optax
 
 from icl_jax import hypers as hy
-from icl_jax.data.source import Source
-from icl_jax.models.build import Model
 from icl_jax.models.taps import at_step
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import RunSpec
 from icl_jax.training import optim
 from icl_jax.training.parallel import Layout, local_batch
+from icl_jax.training.protocols import Batch, Model, Objective, Source
 
 RUNNING = -1
 
@@ -41,11 +40,20 @@ class MemberState:
 
 @flax.struct.dataclass
 class MemberInputs:
-    """What makes a member this member. hypers: name -> knots; seeds: name -> uint32; order: int32 (C,)."""
+    """What makes a member this member. hypers: name -> knots; seeds: name -> uint32; own: the source's, of it."""
 
     hypers: dict
     seeds: dict
-    order: jax.Array
+    own: Any
+
+
+@flax.struct.dataclass
+class Shared:
+    """What every device has one copy of: of the source, of the model (frozen weights), of each eval by name."""
+
+    source: Any
+    model: Any
+    evals: dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +63,11 @@ class Program:
     spec: RunSpec
     model: Model
     source: Source
+    objective: Objective
     layout: Layout
     decays: bool  # some member has weight decay
     table_schedule: bool  # a hyper behind the tables is scheduled: they are prepared in every step
+    accumulate: int = 1  # parts of a device's batch, one after another
 
 
 def init_member(program: Program, inputs: MemberInputs) -> MemberState:
@@ -67,52 +77,112 @@ def init_member(program: Program, inputs: MemberInputs) -> MemberState:
     return MemberState(jnp.int32(0), jnp.int32(RUNNING), variables["params"], variables["stats"], opt_state)
 
 
-def train_step(program: Program, bank, inputs: MemberInputs, tables, patches, state: MemberState):
-    """Returns (next state, metrics of the step as scalars: loss, accuracy, grad_norm, learning_rate)."""
+def train_step(program: Program, shared: Shared, inputs: MemberInputs, tables, patches, state: MemberState, fed=None):
+    """Returns (next state, metrics of the step as scalars: loss, the objective's, grad_norm, learning_rate).
+
+    fed: what the source's feed gives for this step, this device's part of the batch in front.
+    """
     spec, layout = program.spec, program.layout
     h = hy.at(inputs.hypers, state.step)
     if program.table_schedule:
-        tables = program.source.prepare(inputs.order, h)
+        tables = program.source.prepare(inputs.own, h)
     count = local_batch(layout, spec.train.batch_size)
-    first = layout.shard_index() * count
-    batch = program.source.batch(tables, bank, h, inputs.seeds["data"], state.step, first, count)
-    active = program.source.active_labels(tables, h)
-    keys_model = fold_each(stream_key(inputs.seeds["data"], "model", state.step), first, count)
-    loss_fn = lambda p: _loss(program, p, state.stats, batch, active, keys_model, at_step(patches, state.step))
-    (loss, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    loss, accuracy, grads, stats = layout.mean((loss, accuracy, grads, stats))
-    modules = program.model.modules(state.params)
+    first, patches = layout.shard_index() * count, at_step(patches, state.step)
+
+    def part(stats, first, count: int, fed) -> _Part:
+        batch = program.source.draw(tables, shared.source, h, inputs.seeds["data"], state.step, first, count, fed)
+        if batch.targets.shape[0] != count:
+            raise ValueError(f"the source drew {batch.targets.shape[0]} sequences where {count} were asked for")
+        keys = fold_each(stream_key(inputs.seeds["data"], "model", state.step), first, count)
+        loss_fn = lambda p: _loss(program, shared, p, stats, batch, h, keys, patches)
+        (loss, (metrics, weights, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        return _Part({"loss": loss, **metrics}, weights, grads, stats)
+
+    found = _accumulated(part, program.accumulate, state.stats, first, count, fed)
+    values, grads, stats = _over_devices(layout, found)
+    groups = program.model.decay_groups(state.params)
     params, opt_state = optim.update(
-        spec.train, h, state.step, grads, state.opt_state, state.params, modules, program.decays
+        spec.train, h, state.step, grads, state.opt_state, state.params, groups, program.decays
     )
     norm = optax.tree.norm(grads)
     new = state.replace(params=params, stats=stats, opt_state=opt_state)
-    metrics = {"loss": loss, "accuracy": accuracy, "grad_norm": norm}
+    metrics = {**values, "grad_norm": norm}
     metrics["learning_rate"] = optim.learning_rate(spec.train, h, state.step)
-    return _advance(state, new, jnp.isfinite(loss) & jnp.isfinite(norm)), metrics
+    return _advance(state, new, jnp.isfinite(values["loss"]) & jnp.isfinite(norm)), metrics
 
 
-def _loss(program: Program, params, stats, batch, active, keys, patches):
-    """Weighted cross-entropy over the active labels; aux: batch statistics, accuracy on the query."""
-    where = "query" if program.spec.task.loss == "query" else "items"
-    output, stats = program.model.apply(
+@flax.struct.dataclass
+class _Part:
+    """Of a part of the batch. values: loss and metrics, means where their weight is a number, else sums, which
+    `weights` has by name; grads: of the loss."""
+
+    values: dict
+    weights: dict
+    grads: Any
+    stats: Any
+
+
+def _loss(program: Program, shared: Shared, params, stats, batch: Batch, h, keys, patches):
+    """(loss, (metrics, weights, batch statistics)), see `_Part`."""
+    output = program.model.apply(
         {"params": params, "stats": stats},
-        batch.items,
-        batch.labels,
-        batch.task,
+        batch.inputs,
         key=keys,
         train=True,
-        positions=where,
+        logits_at=program.objective.logits_at,
         mean=program.layout.mean if program.spec.model.sync_batch_stats else None,
         patches=patches,
+        shared=shared.model,
     )
-    logits = jnp.where(active, output.logits, -jnp.inf)
-    labels = batch.labels[:, -1] if where == "query" else batch.labels
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    weighted = losses if where == "query" else (losses * batch.weights).sum(-1)
-    query_logits = logits if where == "query" else logits[:, -1]
-    accuracy = jnp.mean(query_logits.argmax(-1) == batch.labels[:, -1])
-    return weighted.mean(), (stats, accuracy)
+    total, weight, metrics = program.objective.loss(output, batch, params, h)
+    sums = {"loss": (total, weight), **metrics}
+    values = {name: s / w if isinstance(w, int | float) else s for name, (s, w) in sums.items()}
+    weights = {name: w for name, (_, w) in sums.items() if not isinstance(w, int | float)}
+    return values.pop("loss"), (values, weights, output.stats)
+
+
+def _accumulated(part, parts: int, stats, first, count: int, fed) -> _Part:
+    """The whole of a device's batch, its parts one after another: means of means, sums of sums."""
+    if parts == 1:
+        return part(stats, first, count, fed)
+    size = count // parts
+    fed = jax.tree.map(lambda x: x.reshape(parts, size, *x.shape[1:]), fed)
+    firsts = first + size * jnp.arange(parts)
+
+    def step(stats, xs):
+        found = part(stats, xs[0], size, xs[1])
+        return found.stats, found.replace(stats=None)
+
+    stats, found = jax.lax.scan(step, stats, (firsts, fed))
+    over = lambda name, x: x.sum(0) if name in found.weights else x.mean(0)
+    return _Part(
+        values={name: over(name, x) for name, x in found.values.items()},
+        weights=jax.tree.map(lambda x: x.sum(0), found.weights),
+        grads=jax.tree.map(lambda x: over("loss", x), found.grads),
+        stats=stats,
+    )
+
+
+def _over_devices(layout: Layout, found: _Part):
+    """(values, gradients, statistics) of a member's whole batch: over the devices that share it, sums divided by their
+    weights, means averaged."""
+    summed = {name: found.values[name] for name in found.weights}
+    means = {name: value for name, value in found.values.items() if name not in summed}
+    if "loss" not in found.weights:
+        means, grads, stats = layout.mean((means, found.grads, found.stats))
+    else:
+        means, stats = layout.mean((means, found.stats))
+        grads = layout.sum(found.grads)
+    weights, summed = layout.sum((found.weights, summed)) if summed else ({}, {})
+    if (loss_weight := weights.get("loss")) is not None:
+        grads = jax.tree.map(lambda g: _share(g, loss_weight), grads)
+    values = {name: means[name] if name in means else _share(summed[name], weights[name]) for name in found.values}
+    return values, grads, stats
+
+
+def _share(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """The sum over the weight; 0 where there is neither, so that a batch in which nothing counts has no loss."""
+    return jnp.where((weight == 0) & (total == 0), 0, total / jnp.where(weight == 0, 1, weight))
 
 
 def _advance(old: MemberState, new: MemberState, finite: jax.Array) -> MemberState:

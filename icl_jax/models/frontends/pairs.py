@@ -1,4 +1,4 @@
-"""From item features and labels to tokens: label table, layout of the sequence, positions.
+"""The frontend of item-label pairs: item encoder, label table, token layout, positions.
 
 Interleaved: item, label, item, label, ..., query. Concatenated: one token per pair, the query with a
 dummy label (an extra row of the table as released by Chan et al. 2022; zeros where the pair is mixed).
@@ -9,18 +9,19 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
+from icl_jax.inputs import PairFacts, Pairs
+from icl_jax.models.frontends.encoders import encoder
 from icl_jax.models.layers import Dense, param
+from icl_jax.models.positions import sinusoid
 from icl_jax.spec import ModelSpec
 
 EMBEDDING_SD = 0.02
-ROTARY_BASE = 10_000.0  # Su et al. 2021
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """Where tokens are and how wide. content: an item or label; token: without position slots; core: all."""
 
     num_tokens: int
@@ -32,37 +33,20 @@ class Layout:
     core: int
 
 
-def layout(spec: ModelSpec, context_len: int, task_token: bool) -> Layout:
+def token_layout(spec: ModelSpec, context_len: int, task_token: bool) -> TokenLayout:
     """Returns the layout of a sequence of `context_len` pairs and a query."""
     stride = 2 if spec.labels == "interleaved" else 1
     num_tokens = stride * context_len + 1 + task_token
     slots = (spec.num_position_slots or num_tokens) if spec.positions == "onehot" else 0
     content = spec.width - slots
     token = 2 * content if spec.labels == "concatenated" and not spec.concat_mix else content
-    return Layout(num_tokens, int(task_token), stride, slots, content, token, token + slots)
-
-
-def sinusoid(num_tokens: int, width: int, scale: float) -> np.ndarray:
-    """(num_tokens, width) sines then cosines of t * scale^(-2i / width) (Chan et al. 2022, released code)."""
-    frequency = scale ** (-np.arange(0, width, 2) / width)
-    angle = np.arange(num_tokens)[:, None] * frequency
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
-
-
-def rotate(x: jax.Array, first: int = 0) -> jax.Array:
-    """Rotary positions (Su et al. 2021): turns pairs (i, i + Dh/2) of x (B, N, H, Dh), token 0 at `first`."""
-    half = x.shape[-1] // 2
-    frequency = ROTARY_BASE ** (-np.arange(half) / half)
-    angle = (first + np.arange(x.shape[1]))[:, None] * frequency
-    cos, sin = (jnp.asarray(f(angle), x.dtype)[None, :, None] for f in (np.cos, np.sin))
-    a, b = x[..., :half], x[..., half:]
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    return TokenLayout(num_tokens, int(task_token), stride, slots, content, token, token + slots)
 
 
 class Embedder(nnx.Module):
     """Label table, mixing layer and positions."""
 
-    def __init__(self, spec: ModelSpec, place: Layout, vocab_size: int):
+    def __init__(self, spec: ModelSpec, place: TokenLayout, vocab_size: int):
         dummy = spec.labels == "concatenated" and not spec.concat_mix
         self.table = param((vocab_size + dummy, place.content), sd=EMBEDDING_SD)
         mixes = spec.labels == "concatenated" and spec.concat_mix
@@ -116,3 +100,41 @@ class Embedder(nnx.Module):
         if key is not None:
             shift = jax.vmap(lambda k: jax.random.randint(k, (), 0, place.slots - place.num_tokens + 1))(key)
         return jax.nn.one_hot(shift[:, None] + jnp.arange(place.num_tokens)[None], place.slots, dtype=tokens.dtype)
+
+
+class PairsFrontend(nnx.Module):
+    """Items through the encoder, labels through the table (see `models.build.Frontend`)."""
+
+    def __init__(self, spec: ModelSpec, facts: PairFacts, encoder_options: dict):
+        place = token_layout(spec, facts.context_len, facts.task_token)
+        self.encoder = encoder(spec, facts.items.shape, facts.items.num_classes, place.content, encoder_options)
+        self.embedder = Embedder(spec, place, facts.vocab_size)
+        self.item_rank = len(facts.items.shape)
+        self.width, self.vocab_size = place.core, facts.vocab_size
+        interleaved = spec.labels == "interleaved"
+        self.items = slice(place.first_item, None, place.item_stride) if interleaved else None
+
+    def __call__(self, inputs: Pairs, key: jax.Array | None, train: bool, mean) -> jax.Array:
+        features = self.encode(inputs.items, train, mean)
+        return self.embedder(features, inputs.labels, inputs.task, key)
+
+    def encode(self, items: jax.Array, train: bool = False, mean=None) -> jax.Array:
+        """Returns the item encoder's outputs (..., width) for items (..., *item_shape)."""
+        lead = items.shape[: items.ndim - self.item_rank]
+        flat = items.reshape(-1, *items.shape[len(lead) :])
+        return self.encoder(flat, train, mean).reshape(*lead, -1)
+
+    @property
+    def table(self) -> jax.Array:
+        """(vocab_size, width): a row per label, for a head that is tied to it."""
+        return self.embedder.table[...]
+
+
+def pairs_frontend(spec: ModelSpec, facts: PairFacts, options: dict) -> PairsFrontend:
+    """Returns the frontend; ValueError for what cannot be read (`frontends.validate`)."""
+    from icl_jax.models.frontends.validate import validate_pairs
+
+    if not isinstance(facts, PairFacts):
+        raise ValueError("frontend 'pairs' reads item-label pairs, which this source does not give; set parts.frontend")
+    validate_pairs(spec, facts)
+    return PairsFrontend(spec, facts, options["encoder"])

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_jax.models.layers import Dense, along_last, stacked
-from icl_jax.models.taps import RANKS, Patch, Tap, run_layers, with_rank
+from icl_jax.models.taps import Patch, Tap, run_layers
+from icl_jax.spec import ModelSpec
 
 FORGET_BIAS = 1.0
 
@@ -19,7 +20,7 @@ FORGET_BIAS = 1.0
 class LSTMCell(nnx.Module):
     """kernel: (2 D, 4 D), inputs first; carry: (hidden, cell)."""
 
-    num_carries, sites = 2, ("cell", "state")
+    num_carries = 2
 
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 4 * width, dtype, corrected=False)
@@ -37,7 +38,7 @@ class LSTMCell(nnx.Module):
 class GRUCell(nnx.Module):
     """kernel: (2 D, 3 D): update, reset, candidate (Cho et al. 2014: the reset acts before the product)."""
 
-    num_carries, sites = 1, ("state",)
+    num_carries = 1
 
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 3 * width, dtype, corrected=False)
@@ -56,7 +57,7 @@ class GRUCell(nnx.Module):
 class RNNCell(nnx.Module):
     """ReLU(dense(input) + dense(hidden))."""
 
-    num_carries, sites = 1, ("state",)
+    num_carries = 1
 
     def __init__(self, width: int, dtype: str):
         self.input = Dense(width, width, dtype, corrected=False)
@@ -69,22 +70,30 @@ class RNNCell(nnx.Module):
         return (tap("state", jax.nn.relu(read + self.hidden(carry[0]))),)
 
 
-CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
-
-
 class Recurrent(nnx.Module):
     """A stack of recurrent layers of one kind."""
 
-    def __init__(self, cell: str, num_layers: int, width: int, dtype: str):
-        self.layers = stacked(CELLS[cell](width, dtype), num_layers)
+    def __init__(self, cell: nnx.Module, num_layers: int):
+        self.layers = stacked(cell, num_layers)
         self.num_layers = num_layers
 
-    def __call__(self, x: jax.Array, query_only: bool, record: tuple[str, ...], patches: tuple[Patch, ...]):
-        """Returns (hidden states of the last layer (B, N, D), or (B, 1, D) if query_only; taps)."""
+    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+        """Returns hidden states of the last layer (B, N, D)."""
         definition, params = nnx.split(self.layers)
         layer = lambda p, x, tap: _over_time(nnx.merge(definition, p), x, tap)
-        x, taps = run_layers(layer, params, x, self.num_layers, record, patches)
-        return x[:, -1:] if query_only else x, taps
+        return run_layers(layer, params, x, self.num_layers, tap)
+
+
+def lstm(spec: ModelSpec, width: int, options: dict) -> Recurrent:
+    return Recurrent(LSTMCell(width, spec.dtype), spec.num_layers)
+
+
+def gru(spec: ModelSpec, width: int, options: dict) -> Recurrent:
+    return Recurrent(GRUCell(width, spec.dtype), spec.num_layers)
+
+
+def rnn(spec: ModelSpec, width: int, options: dict) -> Recurrent:
+    return Recurrent(RNNCell(width, spec.dtype), spec.num_layers)
 
 
 def _over_time(cell, x: jax.Array, tap: Tap) -> jax.Array:
@@ -110,7 +119,7 @@ def _timed(patch: Patch, num_tokens: int) -> Patch:
     """The patch of one layer with time as leading axis, so that the loop over time can scan it."""
 
     def timed(array):
-        array = with_rank(array, RANKS[patch.site] - 1).swapaxes(0, 1)
+        array = array.swapaxes(0, 1)
         return jnp.broadcast_to(array, (num_tokens, *array.shape[1:]))
 
     spent = jnp.zeros((num_tokens,), jnp.int32)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_jax.models.build import build, num_params
-from icl_jax.models.validate import ItemShape
+from icl_jax.inputs import ItemShape, PairFacts
+from icl_jax.models.build import Model, num_params
 from icl_jax.spec import ModelSpec
 
 NUM_HEADS = 8
@@ -55,7 +55,7 @@ def load_chan2022(path: str | pathlib.Path) -> tuple[ModelSpec, dict, dict]:
     if not params:
         raise ValueError(f"{path}: no arrays named params/<module>/<name>; is this a Chan et al. 2022 export?")
     spec, facts = infer(params, arrays.get("examples"))
-    model = build(spec, facts["items"], facts["vocab_size"], facts["context_len"], False)
+    model = Model(spec, PairFacts(facts["items"], facts["vocab_size"], facts["context_len"]))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     variables = {
         "params": convert(params, shapes["params"], spec.core),

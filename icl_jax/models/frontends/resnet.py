@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from icl_jax.models.layers import along_last, fan_in_sd, param
+from icl_jax.models.layers import BatchStat, along_last, fan_in_sd, param
 
 STEM = 64
 CHANNELS = (16, 32, 32)  # of the first three groups; the last has what the width asks for
@@ -22,10 +22,6 @@ BOTTLENECK = 4
 LARGE, PARTS = 2**23, 8  # stem activations of more numbers than this are pooled in this many parts
 NORM_DECAY = 0.9
 NORM_EPS = 1e-5
-
-
-class BatchStat(nnx.Variable):
-    """Moving averages of batch moments."""
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icl_jax.models import embed
 from icl_jax.models.layers import Dense, LayerNorm, stacked
-from icl_jax.models.taps import Patch, Tap, run_layers, take_layer
-
-SITES = ("attn_scores", "attn_probs", "head_out", "attn_out", "mlp_out", "resid")
+from icl_jax.models.positions import rotate
+from icl_jax.models.taps import Tap, run_layers, take_layer
+from icl_jax.spec import ModelSpec
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
@@ -56,7 +55,7 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, tap: Tap, query_only: bool) -> jax.Array:
         q, k, v = (self._heads(t) for t in self._project(x, query_only))
         if self.rotary:
-            q, k = embed.rotate(q, first=x.shape[1] - q.shape[1]), embed.rotate(k)
+            q, k = rotate(q, first=x.shape[1] - q.shape[1]), rotate(k)
         heads = tap("head_out", attend(q, k, v, tap))
         return self.out(heads.swapaxes(1, 2).reshape(*q.shape[:2], -1))
 
@@ -112,15 +111,29 @@ class Transformer(nnx.Module):
         self.norm = LayerNorm(width) if norm else None
         self.num_layers = num_layers
 
-    def __call__(self, x: jax.Array, query_only: bool, record: tuple[str, ...], patches: tuple[Patch, ...]):
-        """Returns (hidden states (B, N, D), or (B, 1, D) of the last token if query_only; taps)."""
+    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+        """Returns hidden states (B, N, D), or (B, 1, D) of the last token where logits are wanted there only."""
         definition, params = nnx.split(self.layers)
         block = lambda p, x, tap, query_only=False: nnx.merge(definition, p)(x, tap, query_only)
-        if query_only and not record and not patches:
+        if isinstance(logits_at, str) and logits_at == "last" and not tap.is_used("layer"):
             first = jax.tree.map(lambda leaf: leaf[:-1], params)
-            x, taps = run_layers(block, first, x, self.num_layers - 1, (), ())
-            x = block(take_layer(params, -1), x, Tap((), ()), query_only=True)
+            x = run_layers(block, first, x, self.num_layers - 1, tap)
+            x = block(take_layer(params, -1), x, Tap(), query_only=True)
         else:
-            x, taps = run_layers(block, params, x, self.num_layers, record, patches)
-            x = x[:, -1:] if query_only else x
-        return self.norm(x) if self.norm else x, taps
+            x = run_layers(block, params, x, self.num_layers, tap)
+            x = x[:, -1:] if isinstance(logits_at, str) and logits_at == "last" else x
+        return self.norm(x) if self.norm else x
+
+
+def transformer(spec: ModelSpec, width: int, options: dict) -> Transformer:
+    """Returns the core; ValueError where the heads do not fit the width."""
+    if width % spec.num_heads:
+        fits = [h for h in range(1, width + 1) if width % h == 0]
+        raise ValueError(f"model.num_heads {spec.num_heads} does not divide the core width {width}; use one of {fits}")
+    head, rotary = width // spec.num_heads, spec.positions == "rotary"
+    if rotary and head % 2:
+        raise ValueError(
+            f"rotary positions need an even head size, not {width} / {spec.num_heads} = {head}; change num_heads"
+        )
+    norm = spec.norm == "pre"
+    return Transformer(spec.num_layers, width, spec.num_heads, spec.mlp_ratio, norm, rotary, spec.dtype)

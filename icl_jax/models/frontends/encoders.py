@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icl_jax.models.frontends.resnet import ResNet
 from icl_jax.models.layers import Dense, param
-from icl_jax.models.resnet import ResNet
+from icl_jax.registry import find
 from icl_jax.spec import ModelSpec
 
 
@@ -60,21 +61,33 @@ class IdentityEncoder(nnx.Module):
         return jnp.asarray(flat(x, self.inputs, self.dtype), self.dtype)
 
 
-ENCODERS = ("resnet", "mlp", "linear", "embedding", "identity")
+def encoder(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    """Returns the spec's encoder of items of `shape` into `width` features.
 
-
-def encoder(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int) -> nnx.Module:
-    """Returns the spec's encoder of items of `shape` into `width` features; checked by `validate_model`.
-
-    shape (): one of num_symbols symbols.
+    shape (): one of num_symbols symbols. options: of its own.
     """
-    if spec.encoder == "resnet":
-        return ResNet(shape, width, spec.encoder_flatten, spec.dtype)
-    if spec.encoder == "embedding":
-        return EmbeddingEncoder(num_symbols, width, spec.dtype)
-    inputs = math.prod(shape) if shape else num_symbols
-    if spec.encoder == "mlp":
-        return MLPEncoder(inputs, spec.encoder_width, width, spec.dtype)
-    if spec.encoder == "linear":
-        return LinearEncoder(inputs, width, spec.dtype)
-    return IdentityEncoder(inputs, spec.dtype)
+    return find("encoder", spec.encoder).builder()(spec, shape, num_symbols, width, options)
+
+
+def resnet(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    return ResNet(shape, width, spec.encoder_flatten, spec.dtype)
+
+
+def embedding(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    return EmbeddingEncoder(num_symbols, width, spec.dtype)
+
+
+def mlp(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    return MLPEncoder(_inputs(shape, num_symbols), spec.encoder_width, width, spec.dtype)
+
+
+def linear(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    return LinearEncoder(_inputs(shape, num_symbols), width, spec.dtype)
+
+
+def identity(spec: ModelSpec, shape: tuple[int, ...], num_symbols: int, width: int, options: dict) -> nnx.Module:
+    return IdentityEncoder(_inputs(shape, num_symbols), spec.dtype)
+
+
+def _inputs(shape: tuple[int, ...], num_symbols: int) -> int:
+    return math.prod(shape) if shape else num_symbols

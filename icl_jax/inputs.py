@@ -1,0 +1,58 @@
+"""Batches, what a model reads of them, and what it must know of that before it is built."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class Batch:
+    """What a model reads and is scored on; B sequences.
+
+    inputs: what the model's frontend reads. targets: int32, what the objective scores; weights: float32 like the
+    targets, of each in the loss. active: bool (vocab,), entries of the vocabulary that may be answers.
+    """
+
+    inputs: Any
+    targets: jax.Array
+    weights: jax.Array
+    active: jax.Array
+
+
+@flax.struct.dataclass
+class Pairs:
+    """Item-label pairs and a query; B sequences of n pairs.
+
+    items:  (B, n+1, *item_shape) float32, or int32 (B, n+1) for symbols.
+    labels: int32 (B, n+1); a model reads [:, :n] only, the last one is the target.
+    task:   int32 (B,) label id of the task token, or -1.
+    """
+
+    items: jax.Array
+    labels: jax.Array
+    task: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemShape:
+    """What an item is: kind 'image' (H, W, C), 'vector' (D,) or 'symbol' () of num_classes symbols.
+
+    Encoder 'embedding' looks a symbol up in a table; 'linear', 'mlp' and 'identity' read it one-hot.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    num_classes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PairFacts:
+    """What the frontend of pairs must know of them. vocab_size: labels, symbols and task tokens; context_len: pairs
+    before the query; task_token: whether a token before them says what is asked."""
+
+    items: ItemShape
+    vocab_size: int
+    context_len: int
+    task_token: bool = False

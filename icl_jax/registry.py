@@ -1,0 +1,369 @@
+"""What there is to choose from: every component under its role and name, declared without JAX.
+
+A component says what it needs to be chosen, checked and listed: its own options, the hypers it reads and when,
+its checks, its sites, and what builds it. Who reads a hyper, which values a field takes and which groups weight
+decay knows are derived from that. The package's own declarations are in the modules `declared` of its rooms; a
+component of one's own is `register`ed the same way.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from icl_jax.names import suggest
+from icl_jax.spec import HYPERS, SECTIONS, Hyper, Option, PartsSpec, RunSpec, options_of
+
+_DECLARED = ("icl_jax.data.declared", "icl_jax.models.declared", "icl_jax.training.declared")
+
+Axes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """When a component reads a hyper: `when` of the run's spec, and in words what that takes."""
+
+    when: Callable[[RunSpec], bool]
+    needs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One implementation of a role.
+
+    build: what builds it, "module:function" or the function itself. Its arguments are, for an objective, the spec of
+    the run; for a schedule (spec of training, hypers, step from 1 as float, steps of warm-up, at least 1) -> learning
+    rate; for the other roles see their class. options: fields of its own, set in a config as options.ROLE.FIELD.
+    hypers: those that it may read, all of them; reads: of these, the ones that it reads in some specs only. sections:
+    of the config that decide it, beside its name and its options, whole ("model") or by field ("model.width").
+    checks: functions of the spec that raise ValueError for what cannot be built.
+    """
+
+    role: str
+    name: str
+    doc: str
+    build: str | Callable = ""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    hypers: Mapping[str, Hyper] = field(default_factory=dict)
+    reads: Mapping[str, Reads] = field(default_factory=dict)
+    sections: tuple[str, ...] = ()
+    checks: tuple[Callable[[RunSpec], None], ...] = ()
+
+    def builder(self) -> Callable:
+        """Returns what builds the component; imports its module."""
+        return load(self.build)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceComponent(Component):
+    """Where sequences come from. build(spec, members) -> `training.protocols.Source`.
+
+    parts: roles that it needs a component of (exemplars: a bank). digest: spec -> digest of the data it stands on.
+    resolve: spec -> spec, in which defaults that depend on the machine are concrete. room: (spec, largest value of
+    each hyper) -> fields of `task` raised to what that needs in the program. tables: hypers that decide what `prepare`
+    gives; suites: whether the suites of `icl_jax.evals` can be drawn from it, as from `data.source.Exemplars`.
+    """
+
+    digest: str | Callable
+    parts: tuple[str, ...] = ()
+    resolve: str | Callable = ""
+    room: Callable[[RunSpec, Mapping[str, float]], dict[str, Any]] | None = None
+    tables: tuple[str, ...] = ()
+    suites: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankComponent(Component):
+    """Which items exist. build(bank spec) -> `data.banks.Bank`; render: from ids to items, see `data.banks.render`
+    (symbols: their ids are the items). Its fields are those of section `bank`.
+
+    item_kind: image | vector | symbol. makes_fresh: it can make up classes; own_noise: its items have noise of their
+    own (hyper noise_scale); num_classes: the default (0: as many as its data have); reloads: its file may change
+    between two runs of a process. find: bank spec -> the same with where its data lie on this machine, ValueError
+    where they are not; prepare: directory -> what was done there to make them, in words; detail: for listings.
+    """
+
+    item_kind: str
+    render: str | Callable = ""
+    find: str | Callable = ""
+    prepare: str | Callable = ""
+    makes_fresh: bool = False
+    own_noise: bool = False
+    num_classes: int = 0
+    reloads: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelComponent(Component):
+    """A part of the network with parameters.
+
+    An encoder: build(spec of the model, shape of an item, number of symbols, width, options) -> an NNX module, called
+    with (items, train, mean). A head: build(spec of the model, width, vocab_size, options) -> `models.build.Head`.
+    decay: part of a parameter's path -> group of weight decay ("*": all others), with a hyper decay_GROUP each.
+    batch_stats: it keeps moving averages of batch moments.
+    """
+
+    decay: Mapping[str, str] = field(default_factory=dict)
+    batch_stats: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontendComponent(ModelComponent):
+    """From inputs to tokens. build(spec of the model, facts of the inputs, options) -> `models.build.Frontend`.
+
+    parts: roles that it needs a component of, each an attribute of the same name.
+    """
+
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreComponent(ModelComponent):
+    """From tokens to hidden states. build(spec of the model, width, options) -> `models.build.Core`.
+
+    sites: spec of the model -> axes of each site that it taps. state_size: (spec of the model, width, tokens) ->
+    numbers carried per sequence from one token to the next; flops: the same arguments -> floating-point operations
+    per token, forward, in a sequence of so many tokens. rotary: it can have rotary positions.
+    """
+
+    sites: Callable[[Any], Mapping[str, Axes]]
+    state_size: Callable[[Any, int, int], int]
+    flops: Callable[[Any, int, int], int]
+    rotary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserComponent(Component):
+    """An optimiser of optax. optax_name: its name there; arguments: hyper -> its argument there."""
+
+    optax_name: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+_COMPONENTS: dict[tuple[str, str], Component] = {}
+# role -> (section, field) of the config that names its component
+FIELDS = {
+    o.role: (section, name)
+    for section, spec in {**SECTIONS, "parts": PartsSpec}.items()
+    for name, o in options_of(spec).items()
+    if o.role
+}
+
+
+_CLASSES: dict[str, type] = {
+    "source": SourceComponent,
+    "bank": BankComponent,
+    "frontend": FrontendComponent,
+    "encoder": ModelComponent,
+    "core": CoreComponent,
+    "head": ModelComponent,
+    "objective": Component,
+    "optimiser": OptimiserComponent,
+    "schedule": Component,
+}
+_WITHOUT_OPTIONS = ("bank", "optimiser", "schedule")  # nobody hands theirs on
+
+
+def register(component: Component) -> Component:
+    """Adds a component, and the hypers that nobody has declared yet; returns it.
+
+    One that the same function builds takes the place of the former, so that a file may be read twice. Raises
+    ValueError for a name in use, for what a component of its role cannot say, and for a hyper that another component
+    declares differently.
+    """
+    if not _origin(component).startswith("icl_jax.") and not isinstance(component, OptimiserComponent):
+        _load_declared()  # the package's own names are taken
+    _check_declaration(component)
+    key = (component.role, component.name)
+    if key in _COMPONENTS and _origin(_COMPONENTS[key]) != _origin(component):
+        raise ValueError(f"there is a {component.role} {component.name!r} already; give yours another name")
+    for name, hyper in component.hypers.items():
+        if HYPERS.get(name, hyper) != hyper:
+            raise ValueError(f"{component.role} {component.name!r} declares hyper {name!r} otherwise than others do")
+    HYPERS.update(component.hypers)
+    _COMPONENTS[key] = component
+    return component
+
+
+def _origin(component: Component) -> str:
+    """What builds a component, in words."""
+    build = component.build or getattr(component, "optax_name", "")
+    return build if isinstance(build, str) else f"{build.__module__}.{build.__qualname__}"
+
+
+def _check_declaration(component: Component) -> None:
+    """Raises ValueError for what a component of its role cannot say."""
+    who = f"{component.role} {component.name!r}"
+    if component.role not in FIELDS:
+        raise ValueError(
+            f"component {component.name!r}: unknown role {component.role!r}{suggest(component.role, FIELDS)}"
+        )
+    if not isinstance(component, _CLASSES[component.role]):
+        raise ValueError(f"{who} is a {type(component).__name__}: declare a {_CLASSES[component.role].__name__}")
+    if not _origin(component):
+        raise ValueError(f"{who} does not say what builds it; give build")
+    if component.options and component.role in _WITHOUT_OPTIONS:
+        raise ValueError(f"{who} declares options, which nothing hands to a {component.role}; read a hyper or a field")
+    for name, option in component.options.items():
+        option_value(f"default of option {name!r} of {who}:", option.default, option)
+    decays = {f"decay_{group}" for group in getattr(component, "decay", {}).values()}
+    read = decays | component.reads.keys() | {*getattr(component, "tables", ()), *getattr(component, "arguments", ())}
+    for name in read - component.hypers.keys():
+        raise ValueError(f"{who} reads hyper {name!r} and does not declare it")
+    fields = {f"{section}.{name}" for section, spec in SECTIONS.items() for name in options_of(spec)}
+    for name in component.sections:
+        if name not in {*SECTIONS, *fields}:
+            raise ValueError(
+                f"{who} reads {name!r}, which no section of a config is{suggest(name, [*SECTIONS, *fields])}"
+            )
+    for role in getattr(component, "parts", ()):
+        if role not in FIELDS:
+            raise ValueError(f"{who} needs a component of unknown role {role!r}{suggest(role, FIELDS)}")
+
+
+def shared(*names: str) -> dict[str, Hyper]:
+    """Returns hypers that exist, by name, for a component that reads them too."""
+    return {name: HYPERS[name] for name in names}
+
+
+def load(target: str | Callable) -> Callable:
+    """Returns the function "module:function" names, or the function itself."""
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _load_declared() -> None:
+    for module in _DECLARED:
+        importlib.import_module(module)
+
+
+def components(role: str) -> dict[str, Component]:
+    """Returns the components of a role by name, in the order of their registration."""
+    _load_declared()
+    return {name: c for (of, name), c in _COMPONENTS.items() if of == role}
+
+
+def find(role: str, name: str) -> Any:
+    """Returns a component. ValueError, with the nearest name, where there is none."""
+    known = components(role)
+    if name not in known:
+        raise ValueError(f"unknown {'.'.join(FIELDS[role])} {name!r}{suggest(name, known)}")
+    return known[name]
+
+
+def chosen(spec: RunSpec) -> dict[str, Any]:
+    """Returns the component of each role that a run has."""
+    roles = ["source", "frontend", "core", "head", "objective", "optimiser", "schedule"]
+    found = {}
+    for role in roles:
+        section, name = FIELDS[role]
+        found[role] = find(role, getattr(getattr(spec, section), name))
+        roles += getattr(found[role], "parts", ())  # the loop goes on with them
+    return found
+
+
+def has_batch_stats(spec: RunSpec) -> bool:
+    """Returns whether a run's network keeps moving averages of batch moments."""
+    return any(getattr(component, "batch_stats", False) for component in chosen(spec).values())
+
+
+def resolved_options(component: Component, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all options of a component: the values that were set, defaults else."""
+    return {name: o.default for name, o in component.options.items()} | dict(values)
+
+
+def check_options(where: str, spec: Any) -> None:
+    """Raises ValueError for a field of a spec outside its choices or below its least value."""
+    for name, known in options_of(type(spec)).items():
+        check_option(f"{where}.{name}", getattr(spec, name), known)
+
+
+def check_option(where: str, value: Any, known: Option) -> None:
+    """Raises ValueError for a value that an option does not take."""
+    if known.choices and value not in known.choices:
+        raise ValueError(f"unknown {where} {value!r}{suggest(str(value), map(str, known.choices))}")
+    if known.least is not None and value < known.least:
+        raise ValueError(f"{where} {value} must be at least {known.least}; raise it")
+
+
+def option_value(where: str, value: Any, known: Option) -> Any:
+    """Returns a value of an option of a component's own as the option's default is typed, checked: numbers of numpy as
+    Python's, lists as tuples all the way down. ValueError for a value of another type."""
+    value, kind = _plain(value), type(known.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{where} {value!r} is no {kind.__name__}, as its default {known.default!r} is")
+    check_option(where, value, known)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def check_chosen(spec: RunSpec) -> None:
+    """Raises ValueError for components and options that do not exist, fields that nobody reads, and what the
+    components' own checks refuse."""
+    found = chosen(spec)
+    for role, values in spec.options:
+        if role not in found:
+            raise ValueError(f"options.{role}: this run has no component of that role{suggest(role, found)}")
+        for name, _ in values:
+            if name not in found[role].options:
+                known = found[role].options
+                close = suggest(name, known) if known else "; it has none"
+                raise ValueError(f"options.{role}.{name}: {role} {found[role].name!r} has no such option{close}")
+    read = {section for component in found.values() for section in component.sections}
+    read |= {".".join(FIELDS[role]) for role in found} | _OF_ALL
+    for section, kind in SECTIONS.items():
+        values = getattr(spec, section)
+        check_options(section, values)
+        for name in options_of(kind):
+            if getattr(values, name) != getattr(kind(), name) and not {section, f"{section}.{name}"} & read:
+                parts = ", ".join(f"{role} {c.name!r}" for role, c in found.items() if role in _WITH_SECTIONS)
+                raise ValueError(f"{section}.{name} is set, and nothing here reads it ({parts}); leave it out")
+    for component in found.values():
+        for check in component.checks:
+            check(spec)
+
+
+# Fields that the network and the trainer read, whatever their components.
+_OF_ALL = {"model.precision", "model.sync_batch_stats", "train"}
+_WITH_SECTIONS = ("source", "frontend", "core", "head", "objective")
+
+
+def unread_hypers(spec: RunSpec, names: Iterable[str]) -> dict[str, str]:
+    """Returns those of the hypers that nothing in a spec reads, with what it would take to have each of them read."""
+    found = list(chosen(spec).values())
+    unread = {}
+    for name in names:
+        readers = [c for c in found if name in c.hypers]
+        if any(name not in c.reads or c.reads[name].when(spec) for c in readers):
+            continue
+        unread[name] = " or ".join(dict.fromkeys(c.reads[name].needs for c in readers)) or _who_reads(name)
+    return unread
+
+
+def _who_reads(hyper: str) -> str:
+    """Fields that choose a component that reads a hyper: "train.optimiser 'adam', 'nadam'"."""
+    by_field: dict[str, list[str]] = {}
+    for role in FIELDS:
+        names = [repr(name) for name, c in components(role).items() if hyper in c.hypers]
+        if names:
+            by_field[".".join(FIELDS[role])] = names
+    return "; or ".join(f"{where} {', '.join(names)}" for where, names in by_field.items())
+
+
+def decay_hypers() -> set[str]:
+    """Returns the hypers of all groups of weight decay that some component has."""
+    everything = [c for role in FIELDS for c in components(role).values()]
+    return {f"decay_{group}" for c in everything for group in getattr(c, "decay", {}).values()}

@@ -1,0 +1,222 @@
+"""The frozen plan of a run: what a config comes to on this machine, resolved once.
+
+What trains, stores and describes a run sees the plan and no config; sweeps make configs, which `api.train` resolves.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from icl_jax import config as cfg
+from icl_jax.evals.suites import resolve_suites
+from icl_jax.registry import find, load
+from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """In steps. chunk: at most so many between two looks from the host."""
+
+    evaluate: int
+    save: int
+    chunk: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the last ones, those at these steps, each n-th step, so many per factor of ten."""
+
+    last: int
+    steps: tuple[int, ...]
+    every: int
+    log: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """Where and how it runs; 0 devices: all, 0 shards: chosen. Two runs that differ in this alone are the same run,
+    but for batch statistics per device."""
+
+    devices: int
+    batch_shards: int
+    accumulate: int
+    tensorboard: bool
+    figures: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The checkpoint of another run that it starts from ("": none; step -1: the newest)."""
+
+    run: str
+    step: int
+    optimiser: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunPlan:
+    """What is to be done. icl, iwl: suites shown as in-context and in-weights learning ("": none); config: it as plain
+    JSON values, for run.json."""
+
+    name: str
+    spec: RunSpec
+    members: tuple[cfg.Member, ...]
+    intervals: Intervals
+    keep: Keep
+    runtime: Runtime
+    start: Start
+    icl: str
+    iwl: str
+    config: dict[str, Any]
+
+    @property
+    def source(self) -> Any:
+        """The component of its source."""
+        return find("source", self.spec.parts.source)
+
+    def data_digest(self) -> str:
+        """Returns the digest of the data it stands on, which may be loaded for that."""
+        return load(self.source.digest)(self.spec)
+
+    def identity(self, data_digest: str, origin: str = "", schema: int = cfg.SCHEMA) -> str:
+        """Returns the identity of the run: a hash of its members' ids (see `config.cell_id`)."""
+        about = {"shards": self.runtime.batch_shards, "schema": schema}
+        return cfg.identity(cfg.cell_id(self.spec, m, data_digest, origin, **about) for m in self.members)
+
+    def chunk(self, started: Iterable[int] = ()) -> int:
+        """Returns the steps of one chunk, see `config.chunk_steps`."""
+        every = self.intervals
+        return cfg.chunk_steps(self.spec.train.num_steps, every.evaluate, every.save, every.chunk, started)
+
+
+def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunPlan:
+    """Returns the plan of a config. ValueError for names, fields and intervals that cannot be.
+
+    members: instead of the product of the config's hypers and seeds.
+    """
+    config = concrete(config)
+    members = members or cfg.members_of(config)
+    config = cfg.with_room(config, members)
+    kept, runtime = config.checkpoint, config.runtime
+    plan = RunPlan(
+        name=config.name,
+        spec=cfg.run_spec(config, suites_of(config)),
+        members=tuple(members),
+        intervals=Intervals(config.evals.every, kept.every, runtime.chunk_steps),
+        keep=Keep(kept.keep_last, tuple(kept.keep_steps), kept.keep_every, kept.keep_log),
+        runtime=Runtime(
+            runtime.devices, runtime.batch_shards, runtime.accumulate, runtime.tensorboard, runtime.figures
+        ),
+        start=start_of(config),
+        icl=config.evals.icl,
+        iwl=config.evals.iwl,
+        config=config_to_json(config),
+    )
+    plan.chunk()
+    _check_keep(plan.keep, plan.intervals.save)
+    _check_headline(plan)
+    return plan
+
+
+def start_of(config: ConfigDict) -> Start:
+    """Returns what a config names in init_from."""
+    return Start(**config.init_from.to_dict())
+
+
+def concrete(config: ConfigDict) -> ConfigDict:
+    """Returns a copy in which defaults that depend on the machine (which bank) are concrete."""
+    config = config.copy_and_resolve_references()
+    spec = cfg.run_spec(config)
+    if resolve := find("source", spec.parts.source).resolve:
+        with config.unlocked():
+            config.bank.update(dataclasses.asdict(load(resolve)(spec).bank))
+    return config
+
+
+def _check_keep(keep: Keep, save: int) -> None:
+    """Steps to keep for good must be steps at which a checkpoint is made."""
+    for step in (*keep.steps, keep.every):
+        if step % save:
+            fits = max(1, round(step / save)) * save
+            raise ValueError(
+                f"checkpoint: step {step} is to be kept, but checkpoints are made every {save} steps; "
+                f"keep {fits}, or make them more often"
+            )
+    if keep.last < 1:
+        raise ValueError(f"checkpoint.keep_last {keep.last}: the newest must be kept; use 1 or more")
+
+
+def _check_headline(plan: RunPlan) -> None:
+    names = [name for name, _ in plan.spec.evals.suites]
+    for role in ("icl", "iwl"):
+        suite = getattr(plan, role)
+        if suite not in names and (names or suite):
+            raise ValueError(f"evals.{role} = {suite!r} is not among evals.suites {names}; add it there")
+
+
+def suite_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the suites that run: evals.suites (commas split them too), then one's own."""
+    named = [part.strip() for name in config.evals.suites for part in str(name).split(",")]
+    return tuple(dict.fromkeys([*named, *config.evals.custom]))
+
+
+def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
+    """Returns the suites that run, by name. ValueError for a name or a field that does not exist, for none where the
+    source has suites, and for any where it has not."""
+    names, source = suite_names(config), config.parts.source
+    if find("source", source).suites:
+        return resolve_suites(names, config.evals.custom.to_dict())
+    if names:
+        raise ValueError(
+            f"evals.suites {names}: suites are drawn from classes, which source {source!r} has not; set evals.suites, "
+            "evals.icl and evals.iwl to () and ''"
+        )
+    return ()
+
+
+def eval_spec(config: ConfigDict) -> EvalSpec:
+    """Returns the suites of a config and their size."""
+    return EvalSpec(suites_of(config), config.evals.num_sequences, config.evals.batch_size)
+
+
+def suite_digests(evals: EvalSpec) -> dict[str, str]:
+    """Returns what decides the numbers of each suite beside the run: a digest of its size and of its fields, as
+    far as they differ from the defaults."""
+    defaults = dataclasses.asdict(SuiteSpec())
+    changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
+    text = lambda suite: json.dumps([changed(suite), evals.num_sequences], sort_keys=True)
+    return {name: hashlib.sha256(text(suite).encode()).hexdigest()[:16] for name, suite in evals.suites}
+
+
+def config_to_json(config: ConfigDict) -> dict:
+    """Returns the config as plain JSON values (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict(), default=list))
+
+
+def config_from_json(fields: dict) -> ConfigDict:
+    """Returns the config of `config_to_json`. ValueError for a field this version does not know."""
+    config = cfg.default_config()
+    _update(config, fields, "")
+    return config
+
+
+def _update(node: ConfigDict, fields: dict, path: str) -> None:
+    for name, value in fields.items():
+        where = f"{path}{name}"
+        if where.startswith(("evals.custom.", "options.")):
+            node[name] = tuples(value)
+        elif name not in node:
+            raise ValueError(f"the run was written by another version: it has a field {where} that this one lacks")
+        elif isinstance(node[name], ConfigDict):
+            _update(node[name], value, f"{where}.")
+        else:
+            node[name] = tuples(value)
+
+
+def tuples(value: Any) -> Any:
+    """Returns JSON's lists as tuples, all the way down."""
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value
