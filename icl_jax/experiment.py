@@ -14,7 +14,6 @@ from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import validate_suites
 from icl_jax.models.build import Model
 from icl_jax.runplan import RunPlan, plan_of
-from icl_jax.training import optim
 from icl_jax.training.parallel import choose_layout, local_batch
 from icl_jax.training.population import Population
 from icl_jax.training.population import build as build_population
@@ -72,7 +71,6 @@ def prepare_experiment(
     """
     plan = plan_of(config, members)
     spec, members = plan.spec, list(plan.members)
-    optim.validate_train(spec.train)
     registry.check_chosen(spec)
     if not known:
         cfg.check_read(spec, members)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icl_jax.registry import components
-from icl_jax.spec import TrainSpec, hyper_defaults
+from icl_jax.registry import check_chosen, components
+from icl_jax.spec import BankSpec, RunSpec, TrainSpec, hyper_defaults
 from icl_jax.training import optim
 
 H = {n: jnp.float32(v) for n, v in hyper_defaults().items()}
@@ -71,4 +71,4 @@ def test_decay_acts_on_its_module_alone(kind):
 )
 def test_bad_training_specs(field, value, words):
     with pytest.raises(ValueError, match=words):
-        optim.validate_train(TrainSpec(**{field: value}))
+        check_chosen(RunSpec(BankSpec("gaussian"), train=TrainSpec(**{field: value})))

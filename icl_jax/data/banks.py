@@ -184,12 +184,14 @@ def _num_classes(spec: BankSpec) -> int:
 
 
 def load_omniglot(spec: BankSpec) -> Bank:
+    """Returns Omniglot, read from its files at the size asked for."""
     drawings = omniglot.load_omniglot(omniglot.find_omniglot(spec.data_dir), spec.image_size)
     arrays = {name: drawings[name] for name in ("bits", "pixels") if name in drawings}
     return _image_bank(spec, arrays, drawings["alphabet"], tuple(str(n) for n in drawings["alphabet_names"]))
 
 
 def load_glyphs(spec: BankSpec) -> Bank:
+    """Returns made-up characters, drawn from the seed or out of the cache."""
     from icl_jax.data import glyphs, strokes
 
     count = _num_classes(spec)
@@ -226,16 +228,19 @@ def _image_bank(spec: BankSpec, arrays: dict, alphabet: np.ndarray, alphabet_nam
 
 
 def load_gaussian(spec: BankSpec) -> Bank:
+    """Returns the means of Gaussian clusters, drawn from the seed."""
     count = _num_classes(spec)
     means = vectors.gaussian_means(count, spec.dim, spec.seed)
     return _make(spec, "vector", (spec.dim,), (count, 1), {"means": means})
 
 
 def load_symbols(spec: BankSpec) -> Bank:
+    """Returns integers."""
     return _make(spec, "symbol", (), (_num_classes(spec), 1), {})
 
 
 def load_embeddings(spec: BankSpec) -> Bank:
+    """Returns the vectors of a file, with what it records of the run they come from."""
     loaded = vectors.load_embeddings(spec)
     num_classes, num_exemplars, dim = loaded.embeddings.shape
     num_groups = 1 if loaded.groups is None else int(loaded.groups.max()) + 1

@@ -10,15 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icl_jax.registry import check_options, find
+from icl_jax.registry import find
 from icl_jax.spec import TrainSpec
-
-
-def validate_train(spec: TrainSpec) -> None:
-    """Raises ValueError for an unknown optimiser, schedule or kind of decay, or an empty batch."""
-    find("optimiser", spec.optimiser)
-    find("schedule", spec.schedule)
-    check_options("train", spec)
 
 
 def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
