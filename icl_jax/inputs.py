@@ -1,6 +1,7 @@
-"""Batches, what a model reads of them, and what it must know of that before it is built."""
+"""Batches, what a model reads of them, the roles of its tokens, and what it must know before it is built."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -33,6 +34,15 @@ class Pairs:
     items: jax.Array
     labels: jax.Array
     task: jax.Array
+
+
+@flax.struct.dataclass
+class Roles:
+    """What the tokens of B sequences are. sets: name -> bool (B, N), which tokens are in it; demonstration: int32
+    (B, N), the number of the one that a token belongs to (the query is one of its own), -1 for none."""
+
+    sets: Mapping[str, jax.Array]
+    demonstration: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

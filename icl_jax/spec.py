@@ -226,10 +226,50 @@ class PartsSpec:
 
 
 @dataclass(frozen=True)
+class PatchSpec:
+    """What is static of an intervention: entries of a site are changed where tokens have a role."""
+
+    site: str = option(
+        "", "where; `icl_jax.models.build.Model.sites` lists them (pattern, z and resid_post are aliases)"
+    )
+    mode: str = option(
+        "replace",
+        "value takes the entries' place, is added, or multiplies them",
+        choices=("replace", "add", "multiply"),
+    )
+    tokens: str = option(
+        "",
+        "a set of tokens, such as label; where the site is attention an edge: 'item -> label', what labels read of "
+        "items ('earlier -> label': of all tokens before). Empty: all",
+    )
+    within: str = option(
+        "any",
+        "edges between tokens of any, of the same or of another demonstration",
+        choices=("any", "same", "another"),
+    )
+    during: str = option("both", "when it acts", choices=("both", "training", "evals"))
+
+
+@dataclass(frozen=True)
+class PatchNumbers:
+    """What is traced of an intervention, so that the members of one population may differ in it."""
+
+    value: float = option(
+        0.0, "what is put in, added or multiplied with; -inf at attn_scores closes an edge (leave each query one)"
+    )
+    layers: tuple[int, ...] = option((), "from 0; empty: all")
+    heads: tuple[int, ...] = option((), "from 0; empty: all")
+    start: int = option(0, "step (updates done) from which it acts", least=0)
+    stop: int = option(0, "step before which it acts (0: to the end)", least=0)
+    on: bool = option(True, "False: it does not act")
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """Everything static. Equal specs share one compiled program.
 
     options: (role, ((field, value), ...)) of each role whose component has options of its own that were set.
+    patches: interventions, by name.
     """
 
     bank: BankSpec = field(default_factory=BankSpec)
@@ -239,6 +279,7 @@ class RunSpec:
     evals: EvalSpec = field(default_factory=EvalSpec)
     parts: PartsSpec = field(default_factory=PartsSpec)
     options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    patches: tuple[tuple[str, PatchSpec], ...] = ()
 
     def options_of(self, role: str) -> dict[str, Any]:
         """Returns the options that were set of the component of a role."""

@@ -48,6 +48,10 @@ def test_recorded_sites_have_their_shapes_and_add_up(runs):
         "attn_out": (L, B, N, D),
         "mlp_out": (L, B, N, D),
         "resid": (L, B, N, D),
+        "q": (L, B, N, H, D // H),
+        "k": (L, B, N, H, D // H),
+        "v": (L, B, N, H, D // H),
+        "final": (B, N, D),
     }
     recurrent = runs["lstm"][1].taps
     assert recurrent["state"].shape == recurrent["cell"].shape == (L, B, N, D)
@@ -77,8 +81,10 @@ def test_replacing_a_site_by_itself_or_adding_zero_changes_nothing(runs, everywh
     here = {s: jnp.asarray(s == site) for s in sites}
     zeros = jax.tree.map(jnp.zeros_like, sites)
     for other in (modes["replace"](here, sites), modes["add"](here, zeros)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), other, runs[core][1])
+        same = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6)
+        jax.tree.map(same, other.replace(changed={}), runs[core][1])
     wrong = modes["replace"](here, zeros)
+    assert {name for name, share in wrong.changed.items() if share > 0} == {str(sorted(sites).index(site))}
     assert np.abs(wrong.logits - runs[core][1].logits).max() > 1e-4
 
 

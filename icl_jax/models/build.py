@@ -17,9 +17,11 @@ import numpy as np
 from flax import nnx
 
 from icl_jax import registry
+from icl_jax.inputs import Roles
 from icl_jax.models import taps
 from icl_jax.models.layers import BatchStat
 from icl_jax.models.taps import Tap
+from icl_jax.patches import ALL, canonical
 from icl_jax.spec import ModelSpec
 
 LAST, ITEMS = "last", "items"
@@ -30,12 +32,15 @@ class Output:
     """What a model gives.
 
     logits: float32 (B, vocab) at the last token, (B, n, vocab) at the items, or (B, K, vocab) where K places were
-    named. stats: the new batch statistics. taps: site -> array.
+    named. stats: the new batch statistics. taps: site, as it was asked for -> array. changed: name of a patch ->
+    float32 share of the entries of its site, all layers and sequences, that it changed; entries that causality forbids
+    count as none.
     """
 
     logits: jax.Array
     stats: Any
     taps: dict[str, jax.Array]
+    changed: dict[str, jax.Array]
 
 
 class Frontend(Protocol):
@@ -43,23 +48,29 @@ class Frontend(Protocol):
 
     width: of a token; vocab_size: of the logits; items: where the tokens of items are, None where there are no places
     whose logits are scored but the last; table: (vocab_size, width), for a head tied to it. Its attributes that hold
-    parameters are their names in checkpoints.
+    parameters are their names in checkpoints. sets: names of the sets of tokens that `roles` tells apart; a frontend
+    without them has neither.
     """
 
     width: int
     vocab_size: int
     items: slice | None
     table: jax.Array
+    sets: tuple[str, ...]
 
     def __call__(self, inputs, key: jax.Array | None, train: bool, mean: Callable | None) -> jax.Array:
         """Returns tokens (B, N, width)."""
+
+    def roles(self, inputs) -> Roles:
+        """Returns the roles of the tokens."""
 
 
 class Core(Protocol):
     """An NNX module from tokens to hidden states. build(spec, width, options)."""
 
     def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
-        """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do."""
+        """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do.
+        logits_at: as in `Model.apply`, or "all"."""
 
 
 class Head(Protocol):
@@ -85,7 +96,7 @@ class Network(nnx.Module):
     def __call__(self, inputs, key, train, mean, logits_at, tap: Tap) -> jax.Array:
         """See `Model.apply`."""
         tokens = tap("embed", self.frontend(inputs, key, train, mean))
-        hidden = self.core(tokens, logits_at, tap)
+        hidden = tap("final", self.core(tokens, ALL if tap.touches("final") else logits_at, tap))
         if not isinstance(logits_at, str):
             hidden = jnp.take_along_axis(hidden, logits_at[..., None], axis=1)
         elif logits_at == LAST:
@@ -164,16 +175,33 @@ class Model:
         train: batch moments instead of moving averages, which are then updated.
         logits_at: 'last', 'items' for the logits at every item (interleaved labels only), or the tokens (B, K), int32.
         mean: averages a pytree over the devices that share this batch (None: one device).
-        record: sites to return; patches: `taps.Patch`es with masks resolved by `taps.at_step`.
+        record: sites to return; patches: `taps.Patch`es that act (see `taps.at_step` for those of some steps).
         shared: what `shared()` gave, on the device.
         """
-        taps.check(tuple(record), patches, self.sites)
+        patches = taps.named(patches)
+        taps.check(record, patches, self.sites, self.token_set_names if patches else ())
         network = self._network(variables)
         self._check_places(network.frontend, logits_at)
-        tap = Tap(tuple(record), taps.whole(tuple(patches), self.sites), self.sites)
+        placed = taps.place(patches, self.sites, lambda: network.frontend.roles(inputs))
+        tap = Tap(tuple(map(canonical, record)), placed, self.sites)
         with jax.default_matmul_precision(self.spec.precision):
             logits = network(inputs, key, train, mean, logits_at, tap)
-        return Output(logits, _flat(nnx.to_pure_dict(nnx.state(network, BatchStat))), tap.recorded)
+        stats = _flat(nnx.to_pure_dict(nnx.state(network, BatchStat)))
+        return Output(logits, stats, {site: tap.recorded[canonical(site)] for site in record}, tap.changed)
+
+    def token_sets(self, inputs: Any) -> dict[str, jax.Array]:
+        """Returns which tokens of B sequences have a role: name of the set -> bool (B, N). inputs: as for `apply`."""
+        frontend = self._frontend
+        return dict(frontend.roles(inputs).sets) if getattr(frontend, "sets", ()) else {}
+
+    @property
+    def token_set_names(self) -> tuple[str, ...]:
+        """Names of the sets of tokens that a patch may name."""
+        return (ALL, *getattr(self._frontend, "sets", ()))
+
+    @property
+    def _frontend(self) -> Frontend:
+        return nnx.merge(*_template(self)).frontend
 
     def encode(self, variables: dict, items: jax.Array) -> jax.Array:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
@@ -183,8 +211,8 @@ class Model:
     def check(self, logits_at: str | jax.Array) -> None:
         """Raises ValueError for a model that cannot be built, has no logits at these places, or batch statistics that
         no component declares."""
-        definition, params, stats = _template(self)
-        self._check_places(nnx.merge(definition, params, stats).frontend, logits_at)
+        stats = _template(self)[2]
+        self._check_places(self._frontend, logits_at)
         if jax.tree.leaves(stats) and not any(part.batch_stats for part in self.components.values()):
             names = ", ".join(f"{role} {part.name!r}" for role, part in self.components.items())
             raise ValueError(f"the network has batch statistics, and none of {names} declares batch_stats=True")
@@ -205,7 +233,8 @@ class Model:
     @functools.cached_property
     def sites(self) -> Mapping[str, registry.Axes]:
         """The sites that exist, with their axes, see `taps`."""
-        return {"embed": ("sequence", "token", "width"), **self.components["core"].sites(self.spec)}
+        tokens = ("sequence", "token", "width")
+        return {"embed": tokens, **self.components["core"].sites(self.spec), "final": tokens}
 
     def decay_groups(self, params: dict) -> dict:
         """Returns the params' tree with each leaf's group of weight decay, "" for none (biases and norms).

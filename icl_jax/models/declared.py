@@ -43,15 +43,17 @@ _LAYERS = ("model.num_layers", "model.dtype")
 def _transformer_sites(model: ModelSpec) -> dict[str, Axes]:
     scores: Axes = ("layer", "sequence", "head", "query", "key")
     stream: Axes = ("layer", "sequence", "token", "width")
-    sites = {
+    heads: Axes = ("layer", "sequence", "token", "head", "component")
+    return {
         "attn_scores": scores,
         "attn_probs": scores,
         "head_out": ("layer", "sequence", "head", "token", "component"),
         "attn_out": stream,
-        "mlp_out": stream,
+        **({"mlp_out": stream} if model.mlp_ratio else {}),
         "resid": stream,
+        **{site: heads for site in ("q", "k", "v")},
+        **({"q_rot": heads, "k_rot": heads} if model.positions == "rotary" else {}),
     }
-    return sites if model.mlp_ratio else {site: axes for site, axes in sites.items() if site != "mlp_out"}
 
 
 def _transformer_state(model: ModelSpec, width: int, tokens: int) -> int:

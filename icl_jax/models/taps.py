@@ -1,4 +1,4 @@
-"""Taps: arrays inside the model that can be recorded, replaced or added to, at named sites.
+"""Taps: arrays inside the model that can be recorded, replaced, added to or multiplied, at named sites.
 
 A site is recorded by naming it in `record`; a `Patch` changes it. Both are plain arguments of
 `Model.apply`, work under jit, vmap and grad, and add nothing to the program when unused. The gradient
@@ -8,7 +8,8 @@ A model's components say which sites there are, and their axes: (B sequences, N 
 L layers). A site within the layers has a leading axis "layer".
 """
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -16,95 +17,263 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_jax.names import suggest
+from icl_jax.inputs import Roles
+from icl_jax.patches import ALL, EARLIER, canonical, check_static, edge
+from icl_jax.registry import Axes
+from icl_jax.spec import PatchNumbers, PatchSpec
 
-Sites = Mapping[str, tuple[str, ...]]  # site -> its axes
-MODES = ("replace", "add")
+Sites = Mapping[str, Axes]
 FOREVER = np.iinfo(np.int32).max
 UNROLLED_LAYERS = 4  # up to this many layers are unrolled; more are scanned, for the compile time
+
+
+def _static(default: str = "") -> Any:
+    return flax.struct.field(pytree_node=False, default=default)
 
 
 @flax.struct.dataclass
 class Patch:
     """One intervention, active in training steps start <= step < stop.
 
-    site: where. mode: 'replace' the site's entries by `value` where `mask`, or 'add' `value` there.
-    mask (bool) and value (float) broadcast to the site's shape, layer axis included; fewer axes mean
-    the same for every layer. A patch never opens the future: entries that causality forbids stay.
+    site: where. mode: 'replace' the site's entries by `value`, 'add' `value` there or 'multiply' by it. Which entries:
+    those of `mask` (bool), of `layers` (bool (L,) or ()), of `heads` (bool (H,) or ()) and of `tokens`, all of them:
+    a set of tokens, or at attention sites an edge "a -> b" (keys in a, queries in b) `within' the same, another or any
+    demonstration, as the model tells them from its inputs (`Model.token_sets`). mask and value (float) broadcast to
+    the site's shape, layer axis included; fewer axes mean the same for every layer. on: bool (), whether it acts at
+    all; during: 'training', 'evals' or 'both'. name: of what it changed in `Output.changed`, its number by default. A
+    patch never opens the future: entries that causality forbids stay.
     """
 
     site: str = flax.struct.field(pytree_node=False)
     mode: str = flax.struct.field(pytree_node=False)
-    mask: Any
-    value: Any
+    mask: Any = True
+    value: Any = 0.0
     start: Any = 0
     stop: Any = FOREVER
+    layers: Any = True
+    heads: Any = True
+    on: Any = True
+    tokens: str = _static()
+    within: str = _static("any")
+    during: str = _static("both")
+    name: str = _static()
 
 
-def at_step(patches: tuple[Patch, ...], step: jax.Array | int) -> tuple[Patch, ...]:
-    """Returns the patches with masks emptied where `step` (updates done) is outside [start, stop)."""
-    active = lambda p: (p.start <= step) & (step < p.stop)
-    return tuple(p.replace(mask=jnp.asarray(p.mask, bool) & active(p)) for p in patches)
+def from_config(
+    name: str, spec: PatchSpec, members: Sequence[PatchNumbers], axes: Axes, layers: int, heads: int
+) -> Patch:
+    """Returns the patch of a config, its arrays with a leading member axis. axes: of its site; layers, heads: how
+    many the model has."""
+    chosen = lambda field, count: np.asarray(
+        [[not getattr(m, field) or i in getattr(m, field) for i in range(count)] for m in members]
+    )
+    of = lambda field, kind: np.asarray([getattr(m, field) for m in members], kind)
+    return Patch(
+        spec.site,
+        spec.mode,
+        mask=np.ones(len(members), bool),
+        value=of("value", np.float32),
+        start=of("start", np.int32),
+        stop=np.asarray([m.stop or FOREVER for m in members], np.int32),
+        layers=chosen("layers", layers) if "layer" in axes else np.ones(len(members), bool),
+        heads=chosen("heads", heads) if "head" in axes else np.ones(len(members), bool),
+        on=of("on", bool),
+        tokens=spec.tokens,
+        within=spec.within,
+        during=spec.during,
+        name=name,
+    )
 
 
-def check(record: tuple[str, ...], patches: tuple[Patch, ...], sites: Sites) -> None:
-    """Raises ValueError for a site that this model lacks, an unknown mode or too many axes."""
-    for name in (*record, *(p.site for p in patches)):
-        if name not in sites:
-            close = suggest(name, sites)
-            hint = close if "did you mean" in close else ""
-            raise ValueError(f"no site {name!r} among this model's: {', '.join(sites)}{hint}")
-    for p in patches:
-        if p.mode not in MODES:
-            raise ValueError(f"unknown mode {p.mode!r} of a patch at {p.site!r}; use 'replace' or 'add'")
-        rank, axes = max(jnp.ndim(p.mask), jnp.ndim(p.value)), sites[p.site]
-        if rank > len(axes):
-            raise ValueError(f"patch at {p.site!r}: mask or value has {rank} axes > {len(axes)} of the site")
+def named(patches: Sequence[Patch]) -> tuple[Patch, ...]:
+    """Returns the patches, each with a name (its number by default). ValueError for two of one name."""
+    found = tuple(p if p.name else p.replace(name=str(i)) for i, p in enumerate(patches))
+    names = [p.name for p in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two patches are named {twice[0]!r}; give each a name of its own")
+    return found
+
+
+def at_step(patches: tuple[Patch, ...], step: jax.Array | int, during: str = "both") -> tuple[Patch, ...]:
+    """Returns the patches that act in 'training' or in 'evals' (both: all), off where `step` (updates done) is
+    outside [start, stop)."""
+    gate = lambda p: jnp.asarray(p.on, bool) & (p.start <= step) & (step < p.stop)
+    chosen = (p for p in patches if "both" in (during, p.during) or p.during == during)
+    return tuple(p.replace(on=gate(p), start=0, stop=FOREVER) for p in chosen)
+
+
+def check(record: Sequence[str], patches: tuple[Patch, ...], sites: Sites, sets: Sequence[str] = (ALL,)) -> None:
+    """Raises ValueError for a site, a mode, tokens or axes that this model lacks."""
+    for name in record:
+        check_static("record", PatchSpec(canonical(name)), sites, sets)
+    for patch in patches:
+        where, site = f"patch {patch.name!r}", canonical(patch.site)
+        check_static(where, patch.replace(site=site), sites, sets)
+        axes = sites[site]
+        if (rank := max(jnp.ndim(patch.mask), jnp.ndim(patch.value))) > len(axes):
+            raise ValueError(f"{where} at {site!r}: mask or value has {rank} axes > {len(axes)} of the site")
+        for field, axis in (("layers", "layer"), ("heads", "head")):
+            chosen = getattr(patch, field)
+            if jnp.ndim(chosen) > 1 or (jnp.ndim(chosen) and axis not in axes):
+                raise ValueError(
+                    f"{where} at {site!r}: {field} has {jnp.ndim(chosen)} axes, and the site's are {', '.join(axes)}; "
+                    f"give one bool per {axis} where the site has that axis"
+                )
+
+
+@flax.struct.dataclass
+class Placed:
+    """A patch whose arrays all have as many axes as its site. It acts where all masks are True."""
+
+    name: str = flax.struct.field(pytree_node=False)
+    site: str = flax.struct.field(pytree_node=False)
+    mode: str = flax.struct.field(pytree_node=False)
+    masks: tuple
+    value: Any
+
+    def __call__(self, x: jax.Array, allowed: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Returns (x changed, the share of its allowed entries that differ now)."""
+        value, where = jnp.asarray(self.value, x.dtype), allowed
+        changed = {"replace": lambda: value, "add": lambda: x + value, "multiply": lambda: x * value}[self.mode]()
+        for mask in self.masks:
+            where = mask if where is None else where & mask
+        changed = jnp.where(where, changed, x)
+        differs = jnp.mean(changed != x, dtype=jnp.float32)
+        return changed, differs if allowed is None else differs / jnp.mean(allowed, dtype=jnp.float32)
+
+
+def place(patches: tuple[Patch, ...], sites: Sites, roles: Callable[[], Roles]) -> tuple[Placed, ...]:
+    """Returns the patches at their sites. roles: gives those of the tokens, asked only where a patch names tokens."""
+    if not patches:
+        return ()
+    found = roles() if any(p.tokens for p in patches) else None
+    return tuple(_placed(p.replace(site=canonical(p.site)), sites, found) for p in patches)
+
+
+def _placed(patch: Patch, sites: Sites, roles: Roles | None) -> Placed:
+    axes = sites[patch.site]
+    gate = jnp.asarray(patch.on, bool) & jnp.asarray(patch.layers, bool)
+    masks = [_along(gate, ("layer",), axes)]
+    if patch.heads is not True:
+        masks.append(_along(jnp.asarray(patch.heads, bool), ("head",), axes))
+    if patch.mask is not True:
+        masks.append(_along(jnp.asarray(patch.mask, bool), axes, axes))
+    if patch.tokens:
+        masks.append(_of_tokens(patch, roles, axes))
+    return Placed(patch.name, patch.site, patch.mode, tuple(masks), _along(jnp.asarray(patch.value), axes, axes))
+
+
+def _along(array: jax.Array, named: Axes, axes: Axes) -> jax.Array:
+    """The array with all the axes of a site. named: those that it may have, the last ones if they are fewer."""
+    own = dict(zip(named[len(named) - array.ndim :], array.shape, strict=True))
+    return array.reshape([own.get(axis, 1) for axis in axes])
+
+
+def _of_tokens(patch: Patch, roles: Roles, axes: Axes) -> jax.Array:
+    """Where the tokens that a patch names are, with all the axes of a site."""
+    begin, end = edge(patch.tokens)
+    if not begin:
+        return _along(_token_set(roles, end), ("sequence", "token"), axes)
+    num_tokens = roles.demonstration.shape[1]
+    earlier = jnp.tril(jnp.ones((num_tokens, num_tokens), bool), -1)[None]
+    keys = earlier if begin == EARLIER else _token_set(roles, begin)[:, None, :]
+    edges = keys & _token_set(roles, end)[:, :, None]
+    if patch.within != "any":
+        of_query, of_key = roles.demonstration[:, :, None], roles.demonstration[:, None, :]
+        equal = of_query == of_key
+        edges &= (equal if patch.within == "same" else ~equal) & (of_query >= 0) & (of_key >= 0)
+    return _along(edges, ("sequence", "query", "key"), axes)
+
+
+def _token_set(roles: Roles, name: str) -> jax.Array:
+    """The set (B, N)."""
+    if name == ALL:
+        return jnp.ones_like(roles.demonstration, bool)
+    if name not in roles.sets:
+        raise ValueError(f"the frontend declares a set of tokens {name!r} and gives {', '.join(roles.sets)}")
+    return roles.sets[name]
 
 
 class Tap:
     """Collects and patches sites; `tap(site, x)` returns x, patched if asked.
 
     sites: axes of each site, as far as they are handed in whole: a site within the layers has no axis "layer" in the
-    tap that a layer gets (`run_layers`). Masks and values of the patches have all axes of their site.
+    tap that a layer gets (`run_layers`). recorded: site -> array; changed: name of a patch -> share of its site.
     """
 
-    def __init__(self, record: tuple[str, ...] = (), patches: tuple[Patch, ...] = (), sites: Sites | None = None):
+    def __init__(self, record: tuple[str, ...] = (), patches: tuple[Placed, ...] = (), sites: Sites | None = None):
         self.record, self.patches, self.sites = record, patches, sites or {}
         self.recorded: dict[str, jax.Array] = {}
+        self.changed: dict[str, jax.Array] = {}
 
     def __call__(self, site: str, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
         """allowed: bool, same rank as x; entries outside it keep their own value."""
-        clean = x
         for patch in self.patches:
             if patch.site == site:
-                x = _patched(patch, x)
-        if allowed is not None and x is not clean:
-            x = jnp.where(allowed, x, clean)
-        self.keep(site, x)
-        return x
-
-    def keep(self, site: str, x: jax.Array) -> None:
-        """Records x if asked."""
+                x, self.changed[patch.name] = patch(x, allowed)
         if site in self.record:
             self.recorded[site] = x
+        return x
 
     def is_used(self, axis: str) -> bool:
         """Returns whether a site with this leading axis is recorded or patched."""
-        return bool(self._record(axis) or self._patches(axis))
+        return any(self.sites[site][0] == axis for site in (*self.record, *(p.site for p in self.patches)))
 
-    def _record(self, axis: str) -> tuple[str, ...]:
-        return tuple(site for site in self.record if self.sites[site][0] == axis)
+    def touches(self, site: str) -> bool:
+        """Returns whether a site is recorded or patched."""
+        return site in self.record or any(p.site == site for p in self.patches)
 
-    def _patches(self, axis: str) -> tuple[Patch, ...]:
-        return tuple(patch for patch in self.patches if self.sites[patch.site][0] == axis)
+    @property
+    def found(self) -> tuple[dict, dict]:
+        """What a step of a loop hands out, for `gather`."""
+        return self.recorded, self.changed
 
-    def along(self, axis: str, length: int) -> tuple[Callable[[tuple[Patch, ...]], "Tap"], tuple[Patch, ...]]:
-        """Returns what a loop over an axis needs: a function from one step's patches to its tap, and the patches of
-        all steps, with that axis in front."""
-        record = self._record(axis)
-        sites = {site: axes[1:] for site, axes in self.sites.items() if axes[0] == axis}
-        return lambda patches: Tap(record, patches, sites), tuple(_spread(p, length) for p in self._patches(axis))
+    def gather(self, found: tuple[dict, dict], axis: int = 0) -> None:
+        """Takes what the steps of a loop found, stacked in front; `axis` is where theirs belongs in the recorded."""
+        recorded, changed = found
+        self.recorded |= {site: jnp.moveaxis(x, 0, axis) for site, x in recorded.items()}
+        self.changed |= {name: share.mean(0) for name, share in changed.items()}
+
+    def along(self, axis: str, length: int, sites: Sequence[str] | None = None) -> tuple[Callable, tuple]:
+        """Returns what a loop over an axis of some sites needs (default: of those where that axis leads): a function
+        from one step of the second thing returned to that step's tap, and arrays with the loop's axis in front."""
+        chosen = [s for s, axes in self.sites.items() if axes[0] == axis] if sites is None else list(sites)
+        inner = {s: tuple(a for a in self.sites[s] if a != axis) for s in chosen}
+        places = {s: self.sites[s].index(axis) for s in chosen}
+        record = tuple(s for s in self.record if s in inner)
+        patches = tuple(p for p in self.patches if p.site in inner)
+        scanned = tuple(jax.tree.map(lambda x, p=p: _scanned(x, places[p.site], length), p) for p in patches)
+        closed = tuple(jax.tree.map(lambda x, p=p: _closed(x, places[p.site], length), p) for p in patches)
+
+        def tap_of(step: tuple) -> "Tap":
+            both = (
+                jax.tree.map(_either, one, other, is_leaf=_is_none) for one, other in zip(step, closed, strict=True)
+            )
+            return Tap(record, tuple(both), inner)
+
+        return tap_of, scanned
+
+
+def _scanned(x: jax.Array, place: int, length: int) -> jax.Array | None:
+    """An array that differs along a loop, its axis in front; None for one that does not."""
+    return jnp.moveaxis(x, place, 0) if x.shape[place] == length else None
+
+
+def _closed(x: jax.Array, place: int, length: int) -> jax.Array | None:
+    """An array that is the same all along a loop, without its axis; None for one that is not."""
+    if x.shape[place] == length:
+        return None
+    if x.shape[place] != 1:
+        raise ValueError(f"a patch's array {x.shape} has {x.shape[place]} entries along an axis of {length}")
+    return jnp.squeeze(x, place)
+
+
+def _is_none(x) -> bool:
+    return x is None
+
+
+def _either(one, other):
+    return other if one is None else one
 
 
 def run_layers(layer: Callable, params, x: jax.Array, num_layers: int, tap: Tap) -> jax.Array:
@@ -116,19 +285,19 @@ def run_layers(layer: Callable, params, x: jax.Array, num_layers: int, tap: Tap)
 
     def step(x, xs):
         own = tap_of(xs[1])
-        return layer(xs[0], x, own), own.recorded
+        return layer(xs[0], x, own), own.found
 
     xs = (params, patches)
     if num_layers > UNROLLED_LAYERS:
-        x, recorded = jax.lax.scan(step, x, xs)
-        tap.recorded.update(recorded)
+        x, found = jax.lax.scan(step, x, xs)
+        tap.gather(found)
         return x
     steps = []
     for i in range(num_layers):
-        x, recorded = step(x, take_layer(xs, i))
-        steps.append(recorded)
+        x, found = step(x, take_layer(xs, i))
+        steps.append(found)
     if steps:
-        tap.recorded.update(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
+        tap.gather(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
     return x
 
 
@@ -137,29 +306,30 @@ def take_layer(params, i: int):
     return jax.tree.map(lambda leaf: leaf[i], params)
 
 
-def _spread(patch: Patch, length: int) -> Patch:
-    """The patch with a full leading axis, so that it can be scanned; start and stop are spent."""
-    full = lambda array: jnp.broadcast_to(array, (length, *array.shape[1:]))
-    spent = jnp.zeros((length,), jnp.int32)
-    return patch.replace(mask=full(patch.mask), value=full(patch.value), start=spent, stop=spent)
+def identity_text(patches: Sequence[Patch]) -> str:
+    """Returns what decides the effect of patches, as a text for the id of a run: the same that earlier versions made
+    of the fields that they had."""
+    if not patches:
+        return ""
+    texts, kinds = [], []
+    for patch in patches:
+        kinds.append(f"CustomNode(Patch[({patch.site!r}, {patch.mode!r})], [*, *, *, *])")
+        for leaf in (patch.mask, patch.value, patch.start, patch.stop):
+            texts.append(hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest())
+    tree = f"PyTreeDef(({', '.join(kinds)}{',' if len(kinds) == 1 else ''}))"
+    return " ".join([*texts, tree, *filter(None, map(_later_fields, patches))])
 
 
-def _patched(patch: Patch, x: jax.Array) -> jax.Array:
-    value = jnp.asarray(patch.value, x.dtype)
-    changed = value if patch.mode == "replace" else x + value
-    return jnp.where(patch.mask, changed, x)
-
-
-def whole(patches: tuple[Patch, ...], sites: Sites) -> tuple[Patch, ...]:
-    """Returns the patches with masks and values of as many axes as their site has; those left out stand first."""
-
-    def full(array: jax.Array, rank: int) -> jax.Array:
-        return array.reshape((1,) * (rank - array.ndim) + array.shape)
-
-    return tuple(
-        p.replace(
-            mask=full(jnp.asarray(p.mask, bool), len(sites[p.site])),
-            value=full(jnp.asarray(p.value), len(sites[p.site])),
-        )
-        for p in patches
-    )
+def _later_fields(patch: Patch) -> str:
+    plain = Patch(patch.site, patch.mode)
+    said = [
+        (field, getattr(patch, field))
+        for field in ("tokens", "within", "during")
+        if getattr(patch, field) != getattr(plain, field)
+    ]
+    said += [
+        (field, np.asarray(getattr(patch, field)).astype(int).tolist())
+        for field in ("layers", "heads", "on")
+        if not np.all(getattr(patch, field))
+    ]
+    return repr(said) if said else ""

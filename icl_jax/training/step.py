@@ -78,7 +78,8 @@ def init_member(program: Program, inputs: MemberInputs) -> MemberState:
 
 
 def train_step(program: Program, shared: Shared, inputs: MemberInputs, tables, patches, state: MemberState, fed=None):
-    """Returns (next state, metrics of the step as scalars: loss, the objective's, grad_norm, learning_rate).
+    """Returns (next state, metrics of the step as scalars: loss, the objective's, grad_norm, learning_rate; with
+    patches that act in training also `changed`, the share of its site that each of them changed, in their order).
 
     fed: what the source's feed gives for this step, this device's part of the batch in front.
     """
@@ -87,7 +88,7 @@ def train_step(program: Program, shared: Shared, inputs: MemberInputs, tables, p
     if program.table_schedule:
         tables = program.source.prepare(inputs.own, h)
     count = local_batch(layout, spec.train.batch_size)
-    first, patches = layout.shard_index() * count, at_step(patches, state.step)
+    first, patches = layout.shard_index() * count, at_step(patches, state.step, "training")
 
     def part(stats, first, count: int, fed) -> _Part:
         batch = program.source.draw(tables, shared.source, h, inputs.seeds["data"], state.step, first, count, fed)
@@ -135,6 +136,8 @@ def _loss(program: Program, shared: Shared, params, stats, batch: Batch, h, keys
         shared=shared.model,
     )
     total, weight, metrics = program.objective.loss(output, batch, params, h)
+    if patches:
+        metrics |= {"changed": (jnp.stack([output.changed[p.name] for p in patches]), 1.0)}
     sums = {"loss": (total, weight), **metrics}
     values = {name: s / w if isinstance(w, int | float) else s for name, (s, w) in sums.items()}
     weights = {name: w for name, (_, w) in sums.items() if not isinstance(w, int | float)}

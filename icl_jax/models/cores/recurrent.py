@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_jax.models.layers import Dense, along_last, stacked
-from icl_jax.models.taps import Patch, Tap, run_layers
+from icl_jax.models.taps import Tap, run_layers
 from icl_jax.spec import ModelSpec
 
 FORGET_BIAS = 1.0
@@ -101,29 +101,16 @@ def _over_time(cell, x: jax.Array, tap: Tap) -> jax.Array:
     num_tokens = x.shape[1]
     carry = (jnp.zeros((x.shape[0], x.shape[2]), x.dtype),) * cell.num_carries
 
+    tap_of, patches = tap.along("token", num_tokens, tap.sites)
+
     def step(carry, xs):
-        read, patches = xs
-        now = Tap(tuple(site for site in tap.record if site != "state"), patches)
-        carry = cell.step(carry, read, now)
-        return carry, (carry[0], now.recorded)
+        now = tap_of(xs[1])
+        carry = cell.step(carry, xs[0], now)
+        return carry, (carry[0], now.found)
 
-    patches = tuple(_timed(p, num_tokens) for p in tap.patches)
-    _, outputs = jax.lax.scan(step, carry, (cell.read(x).swapaxes(0, 1), patches))
-    hidden, recorded = jax.tree.map(lambda y: y.swapaxes(0, 1), outputs)
-    for site, states in {"state": hidden, **recorded}.items():
-        tap.keep(site, states)
-    return hidden
-
-
-def _timed(patch: Patch, num_tokens: int) -> Patch:
-    """The patch of one layer with time as leading axis, so that the loop over time can scan it."""
-
-    def timed(array):
-        array = array.swapaxes(0, 1)
-        return jnp.broadcast_to(array, (num_tokens, *array.shape[1:]))
-
-    spent = jnp.zeros((num_tokens,), jnp.int32)
-    return patch.replace(mask=timed(patch.mask), value=timed(patch.value), start=spent, stop=spent)
+    _, (hidden, found) = jax.lax.scan(step, carry, (cell.read(x).swapaxes(0, 1), patches))
+    tap.gather(found, axis=1)
+    return hidden.swapaxes(0, 1)
 
 
 def _read(gates: Dense, x: jax.Array) -> jax.Array:

@@ -53,9 +53,10 @@ class Attention(nnx.Module):
         self.rotary = rotary
 
     def __call__(self, x: jax.Array, tap: Tap, query_only: bool) -> jax.Array:
-        q, k, v = (self._heads(t) for t in self._project(x, query_only))
+        q, k, v = (tap(site, self._heads(t)) for site, t in zip("qkv", self._project(x, query_only), strict=True))
         if self.rotary:
             q, k = rotate(q, first=x.shape[1] - q.shape[1]), rotate(k)
+            q, k = tap("q_rot", q), tap("k_rot", k)
         heads = tap("head_out", attend(q, k, v, tap))
         return self.out(heads.swapaxes(1, 2).reshape(*q.shape[:2], -1))
 

@@ -9,9 +9,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from icl_jax.inputs import PairFacts, Pairs
+from icl_jax.inputs import PairFacts, Pairs, Roles
 from icl_jax.models.frontends.encoders import encoder
 from icl_jax.models.layers import Dense, param
 from icl_jax.models.positions import sinusoid
@@ -111,12 +112,33 @@ class PairsFrontend(nnx.Module):
         self.embedder = Embedder(spec, place, facts.vocab_size)
         self.item_rank = len(facts.items.shape)
         self.width, self.vocab_size = place.core, facts.vocab_size
-        interleaved = spec.labels == "interleaved"
-        self.items = slice(place.first_item, None, place.item_stride) if interleaved else None
+        self.interleaved = spec.labels == "interleaved"
+        self.items = slice(place.first_item, None, place.item_stride) if self.interleaved else None
+        self.place = place
+        self.sets = ("item", "label", "answer", *(["forerunner"] if self.interleaved else []), "query")
+        self.sets += ("task",) if facts.task_token else ()
 
     def __call__(self, inputs: Pairs, key: jax.Array | None, train: bool, mean) -> jax.Array:
         features = self.encode(inputs.items, train, mean)
         return self.embedder(features, inputs.labels, inputs.task, key)
+
+    def roles(self, inputs: Pairs) -> Roles:
+        """Returns the roles of tokens: item and label of the demonstrations (one token where they are concatenated),
+        answer (labels that are the query's), forerunner (the token before a label), query, task."""
+        place, token = self.place, np.arange(self.place.num_tokens)
+        pair, part = np.divmod(token - place.first_item, place.item_stride)
+        query, task = token == token[-1], token < place.first_item
+        item = (part == 0) & ~query & ~task
+        label = (part == place.item_stride - 1) & ~query & ~task
+        right = inputs.labels == inputs.labels[:, -1:]
+        shown = {"item": item, "label": label, "query": query}
+        shown |= {"forerunner": np.roll(label, -1)} if self.interleaved else {}
+        shown |= {"task": task} if place.first_item else {}
+        many = lambda row: jnp.broadcast_to(jnp.asarray(row), (right.shape[0], len(token)))
+        answer = jnp.where(label, right[:, np.clip(pair, 0, right.shape[1] - 1)], False)
+        return Roles(
+            {name: many(row) for name, row in shown.items()} | {"answer": answer}, many(np.where(task, -1, pair))
+        )
 
     def encode(self, items: jax.Array, train: bool = False, mean=None) -> jax.Array:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape)."""
