@@ -20,9 +20,20 @@ from collections.abc import Iterable, Mapping
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
+from icl_jax import patches
 from icl_jax.names import suggest
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
-from icl_jax.spec import HYPERS, SECTIONS, SEEDS, EvalSpec, PartsSpec, RunSpec, SuiteSpec
+from icl_jax.spec import (
+    HYPERS,
+    SECTIONS,
+    SEEDS,
+    EvalSpec,
+    PartsSpec,
+    PatchNumbers,
+    PatchSpec,
+    RunSpec,
+    SuiteSpec,
+)
 
 SCHEMA = 2  # version of the identity below: raise it when the same fields come to mean another run
 
@@ -42,6 +53,7 @@ def default_config() -> ConfigDict:
     for section, cls in {**SECTIONS, "parts": PartsSpec}.items():
         config[section] = ConfigDict(dataclasses.asdict(cls()))
     config.options = ConfigDict({}, type_safe=False)  # role -> fields of the options of a component's own
+    config.patches = ConfigDict({}, type_safe=False)  # name -> fields of PatchSpec and PatchNumbers
     config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
     config.seeds = Settings({n: (0,) for n in SEEDS}, type_safe=False)
     config.evals = ConfigDict(
@@ -79,6 +91,7 @@ def default_config() -> ConfigDict:
     config.lock()
     config.evals.custom.unlock()  # suites of your own: any name
     config.options.unlock()
+    config.patches.unlock()
     return config
 
 
@@ -131,7 +144,7 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
         *sections, leaf = check_field(config, path, new_suites=True)
         section = config
         for name in sections:
-            if section is config.options and name not in section:
+            if any(section is free for free in (config.options, config.patches)) and name not in section:
                 section[name] = ConfigDict({}, type_safe=False)
             section = section[name]
         old = section.get(leaf)  # a suite or an option of your own may be new
@@ -145,10 +158,12 @@ def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list
     """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown.
 
     new_suites: evals.custom may get a suite that it does not hold yet. options.ROLE and options.ROLE.FIELD may be new:
-    the component that is chosen says what it has.
+    the component that is chosen says what it has. So may patches.NAME and its fields.
     """
     parts, node = path.split("."), config
-    if parts[0] == "options" and len(parts) in (2, 3):
+    if parts[0] in ("options", "patches") and len(parts) in (2, 3):
+        if parts[0] == "patches" and len(parts) == 3 and parts[2] not in patches.FIELDS:
+            raise ValueError(f"unknown field {parts[2]!r} in {'.'.join(parts[:2])}{suggest(parts[2], patches.FIELDS)}")
         return parts
     for depth, name in enumerate(parts):
         if not isinstance(node, ConfigDict) or name not in node:
@@ -165,10 +180,16 @@ def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One run of a population: hypers (numbers or schedules) and seeds, by name."""
+    """One run of a population: hypers (numbers or schedules), seeds and the numbers of interventions, by name."""
 
     hypers: dict[str, hy.Entry]
     seeds: dict[str, int]
+    patches: dict[str, PatchNumbers] = dataclasses.field(default_factory=dict)
+
+    def settings(self) -> dict[str, float | str]:
+        """Returns all that members may differ in beside seeds, by field: hypers (a schedule by where it ends), then
+        the numbers of patches as "patches.NAME.FIELD"."""
+        return {n: float(hy.last(v)) for n, v in self.hypers.items()} | patches.settings(self.patches)
 
 
 def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping | None = None) -> list[Member]:
@@ -176,6 +197,7 @@ def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping
 
     hypers, seeds: values that take the place of the config's.
     """
+    numbers = {name: own for name, (_, own) in patches_of(config).items()}
     hypers, seeds = {**config.hypers, **(hypers or {})}, {**config.seeds, **(seeds or {})}
     unknown = set(hypers) - set(HYPERS)
     if unknown:
@@ -183,7 +205,12 @@ def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping
         raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
     columns = {n: hy.entries(n, hypers.get(n, h.default)) for n, h in HYPERS.items()}
     settings = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
-    return [Member(setting, row) for setting in settings for row in _seed_rows(seeds)]
+    return [Member(setting, row, numbers) for setting in settings for row in _seed_rows(seeds)]
+
+
+def patches_of(config: ConfigDict) -> dict[str, tuple[PatchSpec, PatchNumbers]]:
+    """Returns the interventions of a config, by name, in the order of their names."""
+    return {name: patches.parse(name, config.patches[name]) for name in sorted(config.patches)}
 
 
 def same_run(members: list[Member]) -> tuple[int, int] | None:
@@ -192,7 +219,7 @@ def same_run(members: list[Member]) -> tuple[int, int] | None:
     first: dict[tuple, int] = {}
     for index, member in enumerate(members):
         trained_by = {name: seed for name, seed in member.seeds.items() if name != "eval"}
-        key = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
+        key = (*sorted(member.hypers.items()), *sorted(trained_by.items()), *sorted(member.patches.items(), key=str))
         if (other := first.setdefault(key, index)) != index:
             return other, index
     return None
@@ -221,8 +248,12 @@ def check_read(spec: RunSpec, members: list[Member]) -> None:
 
 
 def varied(members: list[Member]) -> list[str]:
-    """Returns the names of hypers that differ between members."""
-    return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1]
+    """Returns the names of hypers, and of numbers of patches, that differ between members (see `Member.settings`)."""
+    numbers = [patches.settings(m.patches) for m in members]
+    of_patches = {name: None for own in numbers for name in own}
+    return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1] + [
+        n for n in of_patches if len({own.get(n) for own in numbers}) > 1
+    ]
 
 
 def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -> RunSpec:
@@ -232,7 +263,8 @@ def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -
     """
     sections = {name: _section(config, name, cls) for name, cls in {**SECTIONS, "parts": PartsSpec}.items()}
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
-    return RunSpec(evals=evals, options=_own_options(config, RunSpec(**sections)), **sections)
+    static = tuple((name, patch) for name, (patch, _) in patches_of(config).items())
+    return RunSpec(evals=evals, options=_own_options(config, RunSpec(**sections)), patches=static, **sections)
 
 
 def _section(config: ConfigDict, name: str, cls: type):
@@ -320,6 +352,11 @@ def cell_id(
         fields["parts"] = parts
     if spec.options:
         fields["options"] = spec.options
+    if spec.patches:
+        fields["patches"] = {
+            name: _changed(patch, PatchSpec) | _changed(member.patches[name], PatchNumbers)
+            for name, patch in spec.patches
+        }
     if schema > 1 and counts_shards(spec):
         fields["runtime"], fields["schema"] = {"batch_shards": shards or 1}, schema
     return _hash(fields)

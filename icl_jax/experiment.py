@@ -12,8 +12,12 @@ from icl_jax import hypers as hy
 from icl_jax import registry
 from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import validate_suites
+from icl_jax.models import taps
 from icl_jax.models.build import Model
+from icl_jax.models.taps import Patch
+from icl_jax.patches import check_patches
 from icl_jax.runplan import RunPlan, plan_of
+from icl_jax.spec import PatchNumbers, RunSpec
 from icl_jax.training.parallel import choose_layout, local_batch
 from icl_jax.training.population import Population
 from icl_jax.training.population import build as build_population
@@ -23,7 +27,8 @@ from icl_jax.training.step import Program
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A checked run. identity: a hash of its members' ids; former: the same by schema 1 (see `config.cell_id`)."""
+    """A checked run. identity: a hash of its members' ids; former: the same by schema 1 (see `config.cell_id`);
+    patches: those of the config and those that were given, arrays with a leading member axis."""
 
     plan: RunPlan
     members: list[cfg.Member]
@@ -32,15 +37,16 @@ class Experiment:
     chunk: int
     identity: str
     former: str
+    patches: tuple[Patch, ...] = ()
 
     def is_known_as(self, identity: str, batch_shards: int) -> bool:
         """Returns whether a run of this identity, trained with so many batch shards, is this run."""
         shards = (self.plan.runtime.batch_shards or 1) if cfg.counts_shards(self.plan.spec) else 0
         return identity == self.identity or (identity == self.former and shards in (0, batch_shards))
 
-    def population(self, patches=()) -> Population:
+    def population(self) -> Population:
         """Returns the compiled programs' handles; the data go to the devices here."""
-        return build_population(self.program, self.evals, self.members, self.chunk, patches)
+        return build_population(self.program, self.evals, self.members, self.chunk, self.patches)
 
     @property
     def data(self) -> dict[str, str]:
@@ -62,12 +68,14 @@ def prepare_experiment(
     members: list[cfg.Member] | None = None,
     *,
     known: bool = False,
+    patches: tuple[Patch, ...] = (),
 ) -> Experiment:
     """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
 
     evals: more evals beside the suites; origin: identity of what comes from outside the config (see
     `config.cell_id`); members: instead of the product of the config's hypers and seeds; known: the run exists or
-    is planned, so that a hyper that nothing reads, which an earlier version took, is no fault.
+    is planned, so that a hyper that nothing reads, which an earlier version took, is no fault; patches: more
+    interventions beside the config's, arrays with a leading member axis.
     """
     plan = plan_of(config, members)
     spec, members = plan.spec, list(plan.members)
@@ -83,18 +91,31 @@ def prepare_experiment(
     )
     found = registry.chosen(spec)
     source = found["source"].builder()(spec, members)
+    model = Model(spec.model, source.facts, spec.parts.frontend, spec.options)
+    patches = taps.named((*patches_of(spec, [m.patches for m in members], model), *patches))
     if spec.evals.suites:
         fewest_ways = int(min(hy.last(m.hypers["ways"]) for m in members))
         validate_suites(spec.evals.suites, spec.task, source.loaded, _fewest_classes(members), fewest_ways=fewest_ways)
-        evals = (suites_eval(spec.evals, source), *evals)
+        seen = tuple(p.name for p in patches if p.during != "training")
+        evals = (suites_eval(spec.evals, source, seen), *evals)
     objective = found["objective"].builder()(spec)
-    model = Model(spec.model, source.facts, spec.parts.frontend, spec.options)
     model.check(objective.logits_at)
     parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))
     tables = found["source"].tables
     program = Program(spec, model, source, objective, layout, _decays(members), _is_scheduled(members, tables), parts)
     identity, former = (plan.identity(source.digest, origin, schema) for schema in (cfg.SCHEMA, 1))
-    return Experiment(plan, members, program, evals, plan.chunk(), identity, former)
+    return Experiment(plan, members, program, evals, plan.chunk(), identity, former, patches)
+
+
+def patches_of(spec: RunSpec, numbers: list[dict[str, PatchNumbers]], model: Model) -> tuple[Patch, ...]:
+    """Returns the patches of a spec, their arrays with a leading axis of those whose numbers these are. ValueError for
+    one that the model cannot have."""
+    check_patches(spec, numbers, model.sites, model.token_set_names)
+    sizes = spec.model.num_layers, spec.model.num_heads
+    return tuple(
+        taps.from_config(name, patch, [own[name] for own in numbers], model.sites[patch.site], *sizes)
+        for name, patch in spec.patches
+    )
 
 
 def _checked_parts(plan: RunPlan, count: int) -> int:
@@ -145,6 +166,7 @@ def describe(experiment: Experiment) -> str:
 
 
 def member_label(member: cfg.Member, names: Iterable[str]) -> str:
-    """Returns a short label: the varied hypers, then the init seed."""
-    hypers = [f"{n}={hy.last(member.hypers[n]):g}" for n in names]
-    return " ".join([*hypers, f"seed={member.seeds['init']}"])
+    """Returns a short label: the settings named (see `config.varied`), then the init seed."""
+    values = member.settings()
+    text = lambda value: value if isinstance(value, str) else f"{value:g}"
+    return " ".join([*(f"{n}={text(values[n])}" for n in names), f"seed={member.seeds['init']}"])

@@ -18,8 +18,8 @@ import jax
 
 from icl_jax import config as cfg
 from icl_jax.paths import as_path, children
-from icl_jax.runplan import RunPlan, Start, config_to_json, suite_digests, tuples
-from icl_jax.spec import EvalSpec, hyper_defaults
+from icl_jax.runplan import RunPlan, Start, config_to_json, suite_digests, tuples_of
+from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
 from icl_jax.training.checkpoint import Checkpoints
@@ -33,13 +33,16 @@ PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 def members_to_json(members: list[cfg.Member]) -> list[dict]:
     """Returns members as plain JSON values."""
-    return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds} for m in members]))
+    numbers = lambda m: {name: dataclasses.asdict(own) for name, own in m.patches.items()}
+    more = lambda m: {"patches": numbers(m)} if m.patches else {}
+    return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds, **more(m)} for m in members]))
 
 
 def members_from_json(found: list[dict]) -> list[cfg.Member]:
     """Returns the members of `members_to_json`; hypers that came later have their defaults."""
     defaults = hyper_defaults()
-    return [cfg.Member(defaults | {n: tuples(v) for n, v in m["hypers"].items()}, m["seeds"]) for m in found]
+    numbers = lambda m: {name: PatchNumbers(**tuples_of(own)) for name, own in m.get("patches", {}).items()}
+    return [cfg.Member(defaults | tuples_of(m["hypers"]), m["seeds"], numbers(m)) for m in found]
 
 
 def look(directory: pathlib.Path) -> dict | None:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax.evals.suites import resolve_suites
 from icl_jax.registry import find, load
-from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec
+from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,8 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
     members: instead of the product of the config's hypers and seeds.
     """
     config = concrete(config)
-    members = members or cfg.members_of(config)
+    defaults = hyper_defaults()  # a component that came later may have declared more
+    members = [dataclasses.replace(m, hypers=defaults | m.hypers) for m in members or cfg.members_of(config)]
     config = cfg.with_room(config, members)
     kept, runtime = config.checkpoint, config.runtime
     plan = RunPlan(
@@ -207,7 +208,7 @@ def config_from_json(fields: dict) -> ConfigDict:
 def _update(node: ConfigDict, fields: dict, path: str) -> None:
     for name, value in fields.items():
         where = f"{path}{name}"
-        if where.startswith(("evals.custom.", "options.")):
+        if where.startswith(("evals.custom.", "options.", "patches.")):
             node[name] = tuples(value)
         elif name not in node:
             raise ValueError(f"the run was written by another version: it has a field {where} that this one lacks")
@@ -220,3 +221,8 @@ def _update(node: ConfigDict, fields: dict, path: str) -> None:
 def tuples(value: Any) -> Any:
     """Returns JSON's lists as tuples, all the way down."""
     return tuple(tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def tuples_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields with JSON's lists as tuples."""
+    return {name: tuples(value) for name, value in fields.items()}

@@ -251,7 +251,7 @@ def test_run_traces_the_model_once_and_scores_it(members):
 
     def predict(seqs, key):
         calls.append(1)
-        return jax.nn.one_hot(seqs.labels[:, -1], VOCAB.size) * 30.0
+        return jax.nn.one_hot(seqs.labels[:, -1], VOCAB.size) * 30.0, {}
 
     found = jax.jit(jax.vmap(lambda s: evaluate.score_set(SPEC, predict, s)))(members)
     assert len(calls) == 1

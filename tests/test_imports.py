@@ -16,7 +16,7 @@ ROOMS = {
     "sweep": {"data", "training", "evals", "report", "storage"},
 }
 # modules at the root that the rooms may use
-BASE = {"spec", "registry", "inputs", "rng", "hypers", "names", "config", "devices", "files", "paths"}
+BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "config", "devices", "files", "paths"}
 # modules at the root that join the rooms, and the rooms that may use them
 JOINTS = {
     "bench": {"experiment"},

@@ -51,20 +51,23 @@ class SuitesEval:
     """All suites of a spec as one eval (`icl_jax.training.protocols.Eval`); its arrays have the axis ("suite",).
 
     Metrics: metrics.METRICS, and floor, ceiling (headline accuracy of the oracles that bound the suite)
-    and share (how far `accuracy` is on the way from one to the other).
+    and share (how far `accuracy` is on the way from one to the other). patches: names of those that act in evals, whose
+    metric `changed` (see `models.build.Output`) has the axes ("suite", "patch").
     """
 
     spec: EvalSpec
     source: Exemplars
+    patches: tuple[str, ...] = ()
     name: str = "suites"
 
     @property
     def axes(self) -> dict[str, tuple[str, ...]]:
-        return {metric: ("suite",) for metric in metrics.OF_SUITE}
+        of_patches = {"changed": ("suite", "patch")} if self.patches else {}
+        return {metric: ("suite",) for metric in metrics.OF_SUITE} | of_patches
 
     @property
     def coords(self) -> dict[str, tuple]:
-        return {"suite": tuple(suite for suite, _ in self.spec.suites)}
+        return {"suite": tuple(suite for suite, _ in self.spec.suites), "patch": self.patches}
 
     def arrays(self) -> None:
         return None
@@ -73,10 +76,12 @@ class SuitesEval:
         return make_set(self.spec, self.source, tables, h, seed)
 
     def run(self, model, variables, eval_set: EvalSet, context) -> dict[str, jax.Array]:
-        def predict(seqs: Sequence, keys: jax.Array) -> jax.Array:
+        def predict(seqs: Sequence, keys: jax.Array) -> tuple[jax.Array, dict]:
             inputs = self.source.inputs(context.tables, context.shared, context.h, seqs)
             how = {"patches": context.patches, "shared": context.model_shared}
-            return model.apply(variables, inputs, key=keys, logits_at="last", **how).logits
+            output = model.apply(variables, inputs, key=keys, logits_at="last", **how)
+            changed = [output.changed[name] for name in self.patches]
+            return output.logits, {"changed": jnp.stack(changed)} if changed else {}
 
         return score_set(self.spec, predict, eval_set)
 
@@ -84,8 +89,11 @@ class SuitesEval:
         return values
 
 
-def suites_eval(spec: EvalSpec, source: Exemplars) -> SuitesEval:
-    """Returns the eval of a spec's suites. ValueError when the sequences of a suite cannot be cut into equal blocks."""
+def suites_eval(spec: EvalSpec, source: Exemplars, patches: tuple[str, ...] = ()) -> SuitesEval:
+    """Returns the eval of a spec's suites. ValueError when the sequences of a suite cannot be cut into equal blocks.
+
+    patches: names of those that act in evals.
+    """
     check_options("evals", spec)
     if spec.num_sequences % _batch(spec):
         count, batch = spec.num_sequences, spec.batch_size
@@ -93,7 +101,7 @@ def suites_eval(spec: EvalSpec, source: Exemplars) -> SuitesEval:
         raise ValueError(
             f"evals.num_sequences {count} is not a multiple of evals.batch_size {batch}; use {fits} sequences"
         )
-    return SuitesEval(spec, source)
+    return SuitesEval(spec, source, patches)
 
 
 def _batch(spec: EvalSpec) -> int:
@@ -198,13 +206,15 @@ def _map_blocks(spec: EvalSpec, fn: Callable, sequences: Sequence):
 
 
 def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str, jax.Array]:
-    """Returns metric -> (S,) of predict(sequences (B, ...), keys (B,)) -> logits (B, V), block by block."""
+    """Returns metric -> (S, ...) of predict(sequences (B, ...), keys (B,)) -> (logits (B, V), further numbers by
+    name, one of each for all of the B sequences), block by block."""
     restricted = _restricted(spec)
 
     def block(suite, index, seqs):
-        logits = predict(seqs, jax.random.wrap_key_data(eval_set.keys[index], impl="threefry2x32"))
+        logits, more = predict(seqs, jax.random.wrap_key_data(eval_set.keys[index], impl="threefry2x32"))
         labels = jax.tree.map(lambda x: x[suite], eval_set.facts.labels)
-        return metrics.score(logits, seqs, labels, eval_set.ways[suite], restricted[suite])
+        scores = metrics.score(logits, seqs, labels, eval_set.ways[suite], restricted[suite])
+        return scores | jax.tree.map(lambda x: jnp.broadcast_to(x, (logits.shape[0], *x.shape)), more)
 
     scores = _map_blocks(spec, block, eval_set.sequences)
     share = metrics.share(scores["accuracy"], eval_set.floor, eval_set.ceiling)

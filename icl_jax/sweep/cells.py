@@ -9,14 +9,16 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.initial import read_origin
+from icl_jax.patches import NUMBERS
 from icl_jax.registry import find, load
 from icl_jax.runplan import concrete, start_of
 from icl_jax.spec import SECTIONS, RunSpec
 from icl_jax.sweep import grid
 from icl_jax.sweep.grid import Grid, Point
 
-SWEPT = (*SECTIONS, "parts", "options", "hypers", "seeds", "init_from")  # sections of the config that points may change
-MEMBER = ("hypers", "seeds")  # of these, what differs between the members of one population
+# sections of the config that points may change
+SWEPT = (*SECTIONS, "parts", "options", "patches", "hypers", "seeds", "init_from")
+_DEEP = ("options", "patches")  # of these, those whose fields are in sections of their own
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,15 +84,22 @@ class _Run:
 def _runs(config: ConfigDict, point: Point) -> list[_Run]:
     point = Point({path: _plain(value) for path, value in point.changes.items()}, point.labels)
     fields = _by_room(config, point)
-    static = {path: value for path, value in point.changes.items() if path.partition(".")[0] not in MEMBER}
+    static = {path: value for path, value in point.changes.items() if not _is_of_member(path)}
     key = json.dumps(static, sort_keys=True, default=str)
-    members = cfg.members_of(config, fields["hypers"], fields["seeds"])
+    own = {f"patches.{path}": value for path, value in fields["patches"].items()}
+    members = cfg.members_of(cfg.override(config, own), fields["hypers"], fields["seeds"])
     varied = cfg.varied(members)
     names = {name: _names([m.hypers[name] for m in members]) for name in varied}
     return [
         _Run(key, static, m, {**{name: names[name][m.hypers[name]] for name in varied}, **point.labels})
         for m in members
     ]
+
+
+def _is_of_member(path: str) -> bool:
+    """Whether members of one population may differ in a field."""
+    section, *rest = path.split(".")
+    return section in ("hypers", "seeds") or (section == "patches" and rest[-1] in NUMBERS)
 
 
 def _plain(value):
@@ -123,7 +132,7 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
     rooms: dict[str, dict] = {room: {} for room in SWEPT}
     for path, value in point.changes.items():
         room, *rest = cfg.check_field(config, path)
-        if room not in rooms or len(rest) != (2 if room == "options" else 1):
+        if room not in rooms or len(rest) != (2 if room in _DEEP else 1):
             raise ValueError(f"a sweep cannot vary {path!r}: it can vary fields of {', '.join(SWEPT)}")
         rooms[room][".".join(rest)] = value
     for name, value in rooms["hypers"].items():

@@ -117,7 +117,10 @@ def _ordered(low: float, high: float) -> tuple[float, float]:
 
 
 def label_of(value) -> float | str:
-    """Returns the label of a value: numbers as float, everything else as text."""
+    """Returns the label of a value: numbers as float, everything else as text (whole numbers in a tuple, such as
+    layers: "0,1", or "all" for none)."""
+    if isinstance(value, tuple) and all(isinstance(v, int) for v in value):
+        return ",".join(map(str, value)) or "all"
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return float(value) if number else str(value)
 

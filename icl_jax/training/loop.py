@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from icl_jax import hypers as hy
 from icl_jax.config import Member
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.display import Progress
+from icl_jax.training.effects import Effects
 from icl_jax.training.feed import Feeder
 from icl_jax.training.parallel import anywhere
 from icl_jax.training.population import Population, compiled_chunk
@@ -82,6 +82,7 @@ class _Loop:
         self.meta, self.on_rows = meta, on_rows
         self.layout = population.program.layout
         self.columns = [member_columns(m) for m in members]
+        self.effects = Effects()
         self.step = 0
         self.saved_step = None
         self.written = -1  # rows up to this step are on disk, or were not asked for
@@ -160,7 +161,11 @@ class _Loop:
         self.step += self.course.chunk
         metrics, self.diverged = self.layout.collect((metrics, self.state.diverged))
         self.progress.phase(phase)
-        self._write(train_rows(self.step, metrics | {"diverged": self.diverged}))
+        changed = metrics.pop("changed", np.empty((len(self.members), 0)))
+        acts = self.population.acts("training", self.step - self.course.chunk, self.step)
+        self.effects.look("training", acts, changed)
+        rows = train_rows(self.step, metrics | {"diverged": self.diverged})
+        self._write([*rows, *changed_rows(self.step, list(acts), changed)])
         if self.step % self.course.eval_every == 0 and self.step > self.written:
             self.evaluate()
         self.last_loss = metrics["loss"]
@@ -174,6 +179,10 @@ class _Loop:
         """Runs the evals and keeps the headline accuracies for the display."""
         self.progress.phase("evaluating")
         results = self.population.measure(self.state, self.fixed)
+        acts = self.population.acts("evals", self.step, self.step)
+        for found in results.values():
+            if "changed" in found:
+                self.effects.look("evals", acts, found["changed"])
         rows = [row for e in self.population.evals for row in eval_rows(self.step, e, results[e.name])]
         self._write(rows)
         for name, suite in (("icl", self.course.icl), ("iwl", self.course.iwl)):
@@ -204,9 +213,9 @@ class _Loop:
 
 
 def member_columns(member: Member) -> dict:
-    """Returns a member's hypers (a schedule by its last value) and seeds as columns of the tidy table."""
-    hypers = {f"hyper/{n}": float(hy.last(v)) for n, v in member.hypers.items()}
-    return {**hypers, **{f"seed/{n}": s for n, s in member.seeds.items()}}
+    """Returns a member's settings (`Member.settings`) and seeds as columns of the tidy table."""
+    settings = {f"hyper/{n}": value for n, value in member.settings().items()}
+    return {**settings, **{f"seed/{n}": s for n, s in member.seeds.items()}}
 
 
 def train_rows(step: int, metrics: dict[str, np.ndarray]) -> list[dict]:
@@ -215,6 +224,16 @@ def train_rows(step: int, metrics: dict[str, np.ndarray]) -> list[dict]:
         {"member": m, "step": step, "suite": "train", "metric": name, "value": float(v)}
         for name, values in metrics.items()
         for m, v in enumerate(values)
+    ]
+
+
+def changed_rows(step: int, patches: list[str], changed: np.ndarray) -> list[dict]:
+    """Tidy rows of the share of its site that each patch changed in training, (M, patches)."""
+    about = {"step": step, "suite": "train", "metric": "changed"}
+    return [
+        {"member": m, **about, "patch": name, "value": float(share)}
+        for m, row in enumerate(changed)
+        for name, share in zip(patches, row, strict=True)
     ]
 
 

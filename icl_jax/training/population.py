@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,8 @@ import numpy as np
 from icl_jax import hypers as hy
 from icl_jax.config import Member
 from icl_jax.devices import release_memory
-from icl_jax.models.taps import at_step
+from icl_jax.models.taps import Patch, at_step, named
+from icl_jax.patches import canonical
 from icl_jax.spec import SEEDS
 from icl_jax.training.protocols import Eval, EvalContext
 from icl_jax.training.step import MemberInputs, MemberState, Program, Shared, init_member, train_step
@@ -36,10 +37,18 @@ class Population:
     steps: int  # of a chunk
     inputs: Any  # MemberInputs (devices, width, ...)
     shared: Any  # Shared, one copy per device
-    patches: Any  # interventions during training and evals (devices, width, ...)
+    patches: Any  # interventions (devices, width, ...)
+    acting: tuple[Patch, ...]  # the same in host memory, arrays with a leading member axis
     start: Callable
     chunk: Callable
     evaluate: Callable
+
+    def acts(self, during: str, after: int, step: int) -> dict[str, np.ndarray]:
+        """Returns, of each patch that may act in 'training' or in 'evals', in whose members (M,) it did: in a step
+        done after `after` and by `step`, or in an eval at `step` (after = step)."""
+        last = step if after == step else step - 1
+        within = lambda p: np.asarray(p.on, bool) & (p.start <= last) & (p.stop > after)
+        return {p.name: within(p) for p in self.acting if p.during in ("both", during)}
 
     @property
     def rest(self) -> tuple:
@@ -90,9 +99,11 @@ def build(program: Program, evals: tuple[Eval, ...], members: list[Member], step
     """Returns the population's programs; nothing is compiled before they are called.
 
     steps: length of a chunk; patches: tuple of `models.taps.Patch` whose arrays have a leading member axis, active in
-    the steps they name.
+    the steps they name. ValueError for one that is of some sequences of a batch only.
     """
     layout = program.layout
+    patches = jax.tree.map(lambda x: _per_member(x, len(members)), named(patches))
+    _check_any_sequence(patches, program.model.sites)
     seeds = {n: np.asarray([m.seeds[n] for m in members], np.uint32) for n in SEEDS}
     inputs = MemberInputs(hy.stack([m.hypers for m in members]), seeds, program.source.own(members))
     shared = Shared(program.source.shared(), program.model.shared(), {e.name: e.arrays() for e in evals})
@@ -103,7 +114,8 @@ def build(program: Program, evals: tuple[Eval, ...], members: list[Member], step
         steps,
         layout.spread(inputs),
         layout.replicate(shared),
-        layout.spread(jax.tree.map(lambda x: _per_member(x, len(members)), patches)),
+        layout.spread(patches),
+        patches,
         layout.map(functools.partial(_start, program, evals)),
         layout.map(functools.partial(_chunk, program, steps), donate=(0,)),
         layout.map(functools.partial(_evaluate, program, evals)),
@@ -114,6 +126,20 @@ def _per_member(x, num_members: int) -> np.ndarray:
     """A patch's number that all members share, such as its steps, gets a member axis."""
     x = np.asarray(x)
     return np.broadcast_to(x, (num_members,)) if x.ndim == 0 else x
+
+
+def _check_any_sequence(patches: tuple[Patch, ...], sites: Mapping[str, tuple[str, ...]]) -> None:
+    """Each batch and each eval has other sequences."""
+    for patch in patches:
+        axes = sites.get(canonical(patch.site), ())
+        for array in (patch.mask, patch.value):
+            shape = array.shape[1:]
+            of = dict(zip(axes[len(axes) - len(shape) :], shape, strict=False))
+            if of.get("sequence", 1) != 1:
+                raise ValueError(
+                    f"patch {patch.name!r}: its mask or value is of {of['sequence']} sequences, and a run has others "
+                    "in every batch; give that axis one entry, or name tokens by their role"
+                )
 
 
 def _start(program: Program, evals, inputs: MemberInputs, arrays=None):
@@ -163,7 +189,7 @@ def _evaluate(program: Program, evals, state: MemberState, fixed, inputs: Member
             shared=shared.source,
             arrays=None,
             h=_final_hypers(member.hypers),
-            patches=at_step(patches, state.step),
+            patches=at_step(patches, state.step, "evals"),
             model_shared=shared.model,
         )
         measure = lambda e: e.run(

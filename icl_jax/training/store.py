@@ -1,7 +1,7 @@
 """The tidy table of a run: one row per measured number, in parquet part files.
 
-Columns: member int32; hyper/<name> float64; seed/<name> int64; step int64; suite string; coordinates
-(layer, head, ...: int64 or string, null where a metric has none); metric string; value float64.
+Columns: member int32; hyper/<name> float64 (layers and heads of patches: string); seed/<name> int64; step int64; suite
+string; coordinates (layer, head, ...: int64 or string, null where a metric has none); metric string; value float64.
 Parquet cannot be appended to, so each flush writes a part of its own, whole or not at all. A part is sealed
 (`icl_jax.storage.sealed`) and says which steps it covers, so that damage and a missing part are noticed when the
 table is read. The rows of such a stretch can be made again, as a run is a function of its spec, hypers and seeds.
@@ -57,6 +57,8 @@ def to_table(rows: Rows) -> pa.Table:
 
 def _column(name: str, values: list) -> pa.Array:
     kind = _TYPES.get(name) or {"hyper": pa.float64(), "seed": pa.int64()}.get(name.partition("/")[0])
+    if name.startswith("hyper/") and any(isinstance(value, str) for value in values):  # layers of a patch
+        kind = pa.string()
     if kind is None:  # a coordinate
         values = [value.item() if isinstance(value, np.generic) else value for value in values]
         whole = all(value is None or isinstance(value, int) for value in values)
