@@ -3,10 +3,9 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -15,15 +14,19 @@ import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax import rundir
+from icl_jax import inside, rundir
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
 from icl_jax.initial import read_origin
+from icl_jax.inputs import Batch
+from icl_jax.models.build import Model, Output
+from icl_jax.models.taps import identity_text
 from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
+from icl_jax.report.unchanged import unchanged
 from icl_jax.runplan import Start, config_from_json, start_of, suite_digests, suite_names, suites_of
 from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.training import loop
@@ -77,11 +80,56 @@ class Run:
         """Step of the newest good checkpoint."""
         return self._newest[0]
 
-    def variables(self, member: int = 0) -> dict:
-        """Returns {"params", "stats"} of one member at the newest checkpoint, as numpy arrays."""
+    def variables(self, member: int = 0, step: int | None = None) -> dict:
+        """Returns {"params", "stats"} of one member at a checkpoint (default: the newest), as numpy arrays."""
+        self._check_member(member)
+        there = Checkpoints(self.directory / "checkpoints")
+        return member_variables((self._newest if step is None else there.restore(step=step))[1], member)
+
+    def _check_member(self, member: int) -> None:
         if not 0 <= member < len(self.members):
             raise ValueError(f"member {member}: the run has members 0 to {len(self.members) - 1}")
-        return member_variables(self._newest[1], member)
+
+    @functools.cached_property
+    def _experiment(self) -> Experiment:
+        return experiment_of(self)
+
+    @property
+    def model(self) -> Model:
+        """The network as pure functions: its `sites`, their axes, `token_sets(inputs)`, `apply`."""
+        return self._experiment.program.model
+
+    def batch(self, count: int = 32, *, suite: str = "", member: int = 0, step: int = 0) -> Batch:
+        """Returns `count` sequences as the model reads them, as numpy arrays: the first of training batch `step` of a
+        member or, with a suite (one of the run's or a named one), the first on which that member is evaluated."""
+        self._check_member(member)
+        if count < 1:
+            raise ValueError(f"count {count}: ask for at least 1 sequence")
+        if suite:
+            return inside.suite_batch(self._experiment, member, suite, count)
+        return inside.training_batch(self._experiment, member, step, count)
+
+    def apply(
+        self,
+        batch: Batch,
+        *,
+        member: int = 0,
+        step: int | None = None,
+        record: Sequence[str] = (),
+        patches: inside.Patches = (),
+        logits_at: str | np.ndarray = "last",
+    ) -> Output:
+        """Returns what a member's network gives for a batch (`Output`: logits, stats, taps, changed), as numpy arrays.
+
+        step: of a checkpoint that was kept (default: the newest); record: sites to return; patches: interventions, as
+        name -> fields (those of `config.patches`) or as `icl_jax.models.taps.Patch`es; the run's own patches do not
+        act here. logits_at: as in `Model.apply`. A patch that is on and changes nothing is warned of. ValueError for
+        sites, tokens or layers that the model lacks.
+        """
+        variables = self.variables(member, step)
+        return inside.apply(
+            self._experiment, variables, batch.inputs, record=record, patches=patches, logits_at=logits_at
+        )
 
     @property
     def figures(self) -> list[pathlib.Path]:
@@ -89,8 +137,8 @@ class Run:
         return sorted([*self.directory.glob("*.png"), *self.directory.glob("*.svg")])
 
     def summary(self) -> str:
-        """Returns the short table of final ICL and IWL per setting, as plain text."""
-        return final_table(self.table, **_headline(self))
+        """Returns the short table of final ICL and IWL per setting and which patches changed nothing, as plain text."""
+        return "\n".join([final_table(self.table, **_headline(self)), *unchanged(self.table)])
 
 
 def member_variables(state: dict, member: int) -> dict:
@@ -181,7 +229,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     first = None if started else read_origin(asked)
     start = rundir.starting_point(directory, found, asked) if started else first.text if first else ""
     origin = _origin_id(start, patches)
-    experiment = prepare_experiment(config, evals, origin, members, known=bool(found or planned))
+    experiment = prepare_experiment(config, evals, origin, members, known=bool(found or planned), patches=patches)
     _check_planned(experiment, planned)
     if found:
         rundir.check_same(directory, found, experiment)
@@ -190,7 +238,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     damage = damage_of(directory / "metrics", max(started)) if started else Damage()
     looked_at = [step for gap in damage.gaps for step in gap if step > 0]
     experiment = dataclasses.replace(experiment, chunk=experiment.plan.chunk([*started, *looked_at]))
-    population = experiment.population(patches)
+    population = experiment.population()
     if first is not None:
         first.apply(abstract_state(population))  # refuses what does not fit before anything is written
     initial = first.apply if first else functools.partial(_start_again, asked, start) if start else None
@@ -229,10 +277,7 @@ def _check_planned(experiment: Experiment, planned: str) -> None:
 
 def _origin_id(point: str, patches: tuple) -> str:
     """Identity of what a run takes from outside its config: another run's checkpoint, interventions."""
-    texts = [point] if point else []
-    for leaf in jax.tree.leaves(patches):
-        texts.append(hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest())
-    return " ".join([*texts, str(jax.tree.structure(patches)) if patches else ""]).strip()
+    return f"{point} {identity_text(patches)}".strip()
 
 
 def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 FIXED = ("member", "step", "suite", "metric", "value")
-Setting = tuple[float, ...]
+Setting = tuple[float | str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str]) ->
     for member, line in members.items():
         last = diverged.get(member, -1)
         end = last if last >= 0 else np.inf
-        setting = tuple(float(member[i]) for i in place)
+        setting = tuple(member[i] for i in place)
         values.setdefault(setting, []).append([line[s] if s <= end and s in line else np.nan for s in steps])
         cut.setdefault(setting, []).append(end < max(line))
     settings = sorted(values)
@@ -69,6 +69,7 @@ def _lines(table: pa.Table, suite: str, metric: str, keys: Sequence[str]) -> dic
 
 def label(setting: Setting, group_by: Sequence[str]) -> str:
     """Returns "0.9" for one varied hyper, "p_bursty 0.9, ways 2" for several, "all" for none."""
-    if len(setting) == 1:
-        return f"{setting[0]:g}"
-    return ", ".join(f"{name} {value:g}" for name, value in zip(group_by, setting, strict=True)) or "all"
+    texts = [value if isinstance(value, str) else f"{value:g}" for value in setting]
+    if len(texts) == 1:
+        return texts[0]
+    return ", ".join(f"{name} {value}" for name, value in zip(group_by, texts, strict=True)) or "all"

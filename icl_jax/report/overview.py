@@ -5,6 +5,7 @@ import math
 from icl_jax.report.data import SweepData
 from icl_jax.report.html import Markup, details, render, table, tag
 from icl_jax.report.statistics import Acquisition
+from icl_jax.report.unchanged import unchanged
 from icl_jax.report.view import View, ordered, text
 
 _MOST_LISTED = 20  # runs that diverged or are unfinished, one by one
@@ -12,12 +13,14 @@ _MOST_VALUES = 8
 
 
 def overview(sweep: SweepData, view: View) -> Markup:
-    """Returns what was swept, counts of runs, the command (of environment["command"]) and which runs ended early."""
+    """Returns what was swept, counts of runs, the command (of environment["command"]), patches that changed nothing
+    and which runs ended early."""
     command = sweep.environment.get("command")
     return render(
         tag("p", swept(sweep, view), class_="lede"),
         tag("ul", [tag("li", chip) for chip in _chips(sweep, view)], class_="chips"),
         tag("pre", tag("code", command)) if command else None,
+        [tag("p", sentence, class_="note") for sentence in unchanged(sweep.table)],
         _endings(sweep, view),
     )
 

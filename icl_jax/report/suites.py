@@ -25,7 +25,9 @@ def suite_table(table: pa.Table, group_by: Sequence[str]) -> Table:
     """Returns the tidy table of one evaluation as a table for a terminal: means over seeds."""
     cells = defaultdict(list)
     for row in table.to_pylist():
-        setting = ", ".join(f"{n}={row[f'hyper/{n}']:g}" for n in group_by)
+        values = [row[f"hyper/{n}"] for n in group_by]
+        texts = [value if isinstance(value, str) else f"{value:g}" for value in values]
+        setting = ", ".join(f"{name}={value}" for name, value in zip(group_by, texts, strict=True))
         cells[row["suite"], setting, row["metric"]].append(row["value"])
     shown = Table(header_style="bold", box=None)
     shown.add_column("suite", no_wrap=True)
