@@ -61,8 +61,10 @@ def test_missing_omniglot_names_the_ways_to_get_it(tmp_path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_every_shipped_config_loads_and_states_its_recipe(path):
+def test_every_shipped_config_loads_and_states_its_recipe(path, request):
     config = cfg.load_config(path)
+    if config.bank.name == "omniglot":
+        config.bank.data_dir = str(request.getfixturevalue("omniglot_dir"))
     assert cfg.members_of(config) and plan_of(config).chunk() >= 1
     assert "icl train --config" in path.read_text() or "icl sweep run" in path.read_text()
 
