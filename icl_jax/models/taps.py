@@ -37,7 +37,7 @@ class Patch:
 
     site: where. mode: 'replace' the site's entries by `value`, 'add' `value` there or 'multiply' by it. Which entries:
     those of `mask` (bool), of `layers` (bool (L,) or ()), of `heads` (bool (H,) or ()) and of `tokens`, all of them:
-    a set of tokens, or at attention sites an edge "a -> b" (keys in a, queries in b) `within' the same, another or any
+    a set of tokens, or at attention sites an edge "a -> b" (keys in a, queries in b) `within` the same, another or any
     demonstration, as the model tells them from its inputs (`Model.token_sets`). mask and value (float) broadcast to
     the site's shape, layer axis included; fewer axes mean the same for every layer. on: bool (), whether it acts at
     all; during: 'training', 'evals' or 'both'. name: of what it changed in `Output.changed`, its number by default. A
