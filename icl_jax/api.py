@@ -83,8 +83,8 @@ class Run:
     def variables(self, member: int = 0, step: int | None = None) -> dict:
         """Returns {"params", "stats"} of one member at a checkpoint (default: the newest), as numpy arrays."""
         self._check_member(member)
-        there = Checkpoints(self.directory / "checkpoints")
-        return member_variables((self._newest if step is None else there.restore(step=step))[1], member)
+        found = self._newest if step is None else Checkpoints(self.directory / "checkpoints").restore(step=step)
+        return member_variables(found[1], member)
 
     def _check_member(self, member: int) -> None:
         if not 0 <= member < len(self.members):
@@ -122,14 +122,14 @@ class Run:
         """Returns what a member's network gives for a batch (`Output`: logits, stats, taps, changed), as numpy arrays.
 
         step: of a checkpoint that was kept (default: the newest); record: sites to return; patches: interventions, as
-        name -> fields (those of `config.patches`) or as `icl_jax.models.taps.Patch`es; the run's own patches do not
-        act here. logits_at: as in `Model.apply`. A patch that is on and changes nothing is warned of. ValueError for
-        sites, tokens or layers that the model lacks.
+        name -> fields (those of `config.patches`) or as `icl_jax.models.taps.Patch`es, which act if they are on at
+        that step, whatever they say of training and evals; the run's own do not act here, unless they are given:
+        `patches=run.config.patches`. logits_at: as in `Model.apply`. A patch that acts and changes nothing is warned
+        of. ValueError for sites, tokens or layers that the model lacks.
         """
-        variables = self.variables(member, step)
-        return inside.apply(
-            self._experiment, variables, batch.inputs, record=record, patches=patches, logits_at=logits_at
-        )
+        variables, step = self.variables(member, step), self.step if step is None else step
+        how = {"record": record, "patches": patches, "step": step, "logits_at": logits_at}
+        return inside.apply(self._experiment, variables, batch.inputs, **how)
 
     @property
     def figures(self) -> list[pathlib.Path]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
 from icl_jax import patches as language
@@ -18,7 +19,7 @@ from icl_jax.evals.suites import resolve_suites
 from icl_jax.experiment import Experiment, patches_of
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
-from icl_jax.models.taps import Patch
+from icl_jax.models.taps import Patch, at_step, named
 
 Patches = Sequence[Patch] | Mapping[str, Mapping[str, Any]]
 
@@ -64,22 +65,31 @@ def _given(experiment: Experiment, member: int) -> tuple[Any, dict]:
 
 
 def apply(
-    experiment: Experiment, variables: dict, inputs: Any, *, record: Sequence[str], patches: Patches, logits_at
+    experiment: Experiment,
+    variables: dict,
+    inputs: Any,
+    *,
+    record: Sequence[str],
+    patches: Patches,
+    step: int,
+    logits_at,
 ) -> Output:
-    """Returns the output of a run's model, as numpy arrays, with a warning for each patch that changes nothing."""
+    """Returns the output of a run's model, as numpy arrays, with a warning for each patch that acts at `step` and
+    changes nothing."""
     model = experiment.program.model
-    if isinstance(patches, Mapping):
+    if isinstance(patches, Mapping | ConfigDict):
         parsed = {name: language.parse(name, fields) for name, fields in sorted(patches.items())}
         spec = dataclasses.replace(
             experiment.plan.spec, patches=tuple((name, static) for name, (static, _) in parsed.items())
         )
         own = patches_of(spec, [{name: numbers for name, (_, numbers) in parsed.items()}], model)
         patches = jax.tree.map(lambda x: x[0], own)
+    patches = at_step(named(patches), step)
     places = {"logits_at": logits_at} if isinstance(logits_at, str) else {"places": np.asarray(logits_at, np.int32)}
-    output = jax.device_get(_applied(model, tuple(record), variables, inputs, tuple(patches), model.shared(), **places))
-    for name, share in output.changed.items():
-        if share == 0:
-            warnings.warn(f"patch {name!r} changes nothing here", stacklevel=3)
+    output = jax.device_get(_applied(model, tuple(record), variables, inputs, patches, model.shared(), **places))
+    for patch in patches:
+        if patch.on and output.changed[patch.name] == 0:
+            warnings.warn(f"patch {patch.name!r} changes nothing here", stacklevel=3)
     return output
 
 

@@ -90,6 +90,8 @@ def check_static(where: str, patch: Any, sites: Sites, sets: Iterable[str]) -> N
 def _check_tokens(where: str, patch: Any, axes: Axes, sets: list[str]) -> None:
     is_attention = {"query", "key"} <= set(axes)
     begin, end = edge(patch.tokens)
+    if "->" in patch.tokens and not (begin and end):
+        raise ValueError(f"{where}: tokens {patch.tokens!r} is half an edge; write 'a -> b'")
     if patch.within != "any" and not begin:
         raise ValueError(f"{where}: within {patch.within!r} is about edges, and tokens {patch.tokens!r} names none")
     if not patch.tokens:
@@ -103,8 +105,7 @@ def _check_tokens(where: str, patch: Any, axes: Axes, sets: list[str]) -> None:
         raise ValueError(f"{where}: tokens {patch.tokens!r} at site {patch.site!r}, which takes {wanted}")
     if not is_attention and "token" not in axes:
         raise ValueError(f"{where}: site {patch.site!r} has no axis of tokens ({', '.join(axes)}); leave tokens out")
-    for name in (begin, end):
-        known = [*sets, EARLIER] if name is begin else sets
+    for name, known in ((begin, [*sets, EARLIER]), (end, sets)):
         if name and name not in known:
             raise ValueError(f"{where}: no set of tokens {name!r} among {', '.join(known)}{_close(name, known)}")
 

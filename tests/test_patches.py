@@ -56,6 +56,8 @@ def config_with(**fields):
         ({"site": "resid", "tokens": "item -> label"}, "takes a set, such as 'query'"),
         ({"site": "resid", "tokens": "labels"}, "no set of tokens 'labels' among all, item, .*did you mean 'label'"),
         ({"site": "pattern", "tokens": "label -> earlier"}, "no set of tokens 'earlier'"),
+        ({"site": "pattern", "tokens": "label ->"}, "half an edge"),
+        ({"site": "resid", "tokens": "-> label"}, "half an edge"),
         ({"site": "resid", "tokens": "label", "within": "same"}, "is about edges"),
         ({"site": "resid", "heads": 1}, "site 'resid' has no heads"),
         ({"site": "embed", "layers": 0}, "site 'embed' has no layers"),
@@ -338,6 +340,14 @@ def test_a_run_is_looked_into_with_the_language_of_configs(runs):
     np.testing.assert_allclose(cut.changed["cut"], 16 / 45, rtol=1e-6)
     with pytest.warns(UserWarning, match="patch 'none' changes nothing here"):
         without.apply(batch, patches={"none": {"site": "resid", "mode": "multiply", "value": 1.0}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what is off, or not at that step, is no silent one
+        for still in ({"on": False}, {"start": 11}, {"stop": 10}):
+            idle = without.apply(batch, patches={"cut": CUT | still})
+            np.testing.assert_allclose(idle.logits, clean.logits, atol=1e-5)
+            assert idle.changed == {"cut": 0}
+        own = many.apply(batch, patches=many.config.patches)
+    assert own.changed["cut"] > 0 and own.changed["weak"] > 0
     with pytest.raises(ValueError, match="no site 'residd'"):
         without.apply(batch, record=("residd",))
     with pytest.raises(ValueError, match="member 5"):

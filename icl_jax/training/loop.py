@@ -180,9 +180,9 @@ class _Loop:
         self.progress.phase("evaluating")
         results = self.population.measure(self.state, self.fixed)
         acts = self.population.acts("evals", self.step, self.step)
-        for found in results.values():
-            if "changed" in found:
-                self.effects.look("evals", acts, found["changed"])
+        for e in self.population.evals:
+            if e.axes.get("changed", ())[-1:] == ("patch",):
+                self.effects.look("evals", acts, results[e.name]["changed"])
         rows = [row for e in self.population.evals for row in eval_rows(self.step, e, results[e.name])]
         self._write(rows)
         for name, suite in (("icl", self.course.icl), ("iwl", self.course.iwl)):
