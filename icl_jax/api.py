@@ -16,31 +16,36 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import inside, rundir
 from icl_jax.devices import enable_compilation_cache
+from icl_jax.evals.suites import SUITES
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
 from icl_jax.initial import read_origin
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import identity_text
-from icl_jax.names import check_file_name
+from icl_jax.names import check_file_name, suggest
 from icl_jax.paths import as_run_path
+from icl_jax.registry import components
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
-from icl_jax.runplan import Start, config_from_json, start_of, suite_digests, suite_names, suites_of
+from icl_jax.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
+from icl_jax.storage.arrays import Labelled, from_table
 from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.training import loop
 from icl_jax.training.checkpoint import Checkpoints, keep_policy
 from icl_jax.training.display import Progress
 from icl_jax.training.parallel import agree, barrier, primary
 from icl_jax.training.population import Population, abstract_state
+from icl_jax.training.rows import Scores, member_columns
 from icl_jax.training.store import (
     Damage,
     MetricsWriter,
     TensorBoardWriter,
+    array_files,
+    coordinates,
     damage_of,
     read_metrics,
-    to_table,
 )
 
 
@@ -130,6 +135,28 @@ class Run:
         variables, step = self.variables(member, step), self.step if step is None else step
         how = {"record": record, "patches": patches, "step": step, "logits_at": logits_at}
         return inside.apply(self._experiment, variables, batch.inputs, **how)
+
+    def array(self, name: str, metric: str, step: int | None = None) -> Labelled:
+        """Returns what an eval (or a suite) measured at a step, over members and its axes, with the labels along them.
+
+        step: at which it was measured (default: the newest). Results that are too large for the table are read from
+        the files beside it. ValueError for what the table does not have, DamagedFile where the file is not whole.
+        """
+        rows = self.table.filter((pc.field("suite") == name) & (pc.field("metric") == metric))
+        steps = sorted(pc.unique(rows["step"]).to_pylist())
+        if not steps and (of_it := self.table.filter(pc.field("suite") == name)).num_rows:
+            known = pc.unique(of_it["metric"]).to_pylist()
+            raise ValueError(f"{self.directory}: {name!r} has no metric {metric!r}{suggest(metric, known)}")
+        if not steps:
+            known = pc.unique(self.table["suite"]).to_pylist()
+            raise ValueError(f"{self.directory}: no {name!r} was measured{suggest(name, known)}")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise ValueError(f"{self.directory}: {name} was not measured at step {step}, but at {steps}")
+        rows = rows.filter(pc.field("step") == step)
+        if "reduction" in rows.column_names and rows["reduction"].null_count == 0:
+            return array_files(self.directory / "metrics").read(name, metric, step)
+        return from_table(rows, coordinates(rows))
 
     @property
     def figures(self) -> list[pathlib.Path]:
@@ -283,7 +310,7 @@ def _origin_id(point: str, patches: tuple) -> str:
 def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
     experiment, plan = work.experiment, work.experiment.plan
     said = rundir.describe(experiment, work.found, work.identity, work.origin, work.start)
-    writer = MetricsWriter(directory / "metrics", suite_digests(plan.spec.evals))
+    writer = MetricsWriter(directory / "metrics", eval_digests(plan.spec.evals))
     agree(writer.seal)
     agree(lambda: rundir.write(directory, said))
     if work.damage:
@@ -398,22 +425,23 @@ def write_report(run: Run) -> list[pathlib.Path]:
 
 
 def evaluate(
-    run: Run, suites: Iterable[str] | None = None, *, step: int | None = None, num_sequences: int | None = None
+    run: Run, evals: Iterable[str] | str | None = None, *, step: int | None = None, num_sequences: int | None = None
 ) -> pa.Table:
-    """Returns the tidy table of a checkpoint scored on named suites, fresh from its eval seeds.
+    """Returns the tidy table of a checkpoint scored anew, fresh from its eval seeds: all numbers, one a row.
 
-    suites: names of `icl_jax.evals.suites.SUITES` or of the run's own (default: the run's);
-    step: which checkpoint (default the newest). ValueError for unknown suites or steps.
+    evals: names of suites (`icl_jax.evals.suites.SUITES` or the run's own) and of other evals (the run's, or registered
+    ones, with their defaults); default: all of the run's. step: which checkpoint (default the newest); num_sequences:
+    per suite. ValueError for unknown names or steps.
     """
+    return score(run, evals, step=step, num_sequences=num_sequences).table()
+
+
+def score(
+    run: Run, evals: Iterable[str] | str | None = None, *, step: int | None = None, num_sequences: int | None = None
+) -> Scores:
+    """Returns what `evaluate` makes a table of."""
     enable_compilation_cache()
-    config = run.config.copy_and_resolve_references()
-    config.evals.suites = tuple(suites or suite_names(config))
-    with config.unlocked():
-        for name in set(config.evals.custom) - set(config.evals.suites):
-            del config.evals.custom[name]
-    if not (names := suite_names(config)):
-        raise ValueError(f"{run.directory} has no suites: name some, where its source can draw them")
-    config.evals.icl = config.evals.iwl = names[0]
+    config = _evaluating(run, (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config)))
     config.evals.num_sequences = num_sequences or config.evals.num_sequences
     experiment = experiment_of(run, config)
     population = experiment.population()
@@ -421,6 +449,27 @@ def evaluate(
     state, fixed = population.fresh()
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(layout.collect(state), step)
     results = population.measure(layout.spread(state), fixed)
-    columns = [loop.member_columns(m) for m in experiment.members]
-    rows = [row for e in population.evals for row in loop.eval_rows(at, e, results[e.name])]
-    return to_table([{**columns[row["member"]], **row} for row in rows])
+    return Scores(at, population.evals, results, [member_columns(m) for m in experiment.members])
+
+
+def _evaluating(run: Run, names: tuple[str, ...]) -> ConfigDict:
+    """The config of a run, with these evals alone."""
+    config = run.config.copy_and_resolve_references()
+    names = tuple(dict.fromkeys(part.strip() for name in names for part in name.split(",")))
+    own, known = config.evals.more, components("eval")
+    if not names:
+        raise ValueError(f"{run.directory} has no evals: name some, such as suites where its source can draw them")
+    suites = tuple(n for n in names if n in config.evals.custom or (n not in own and (n in SUITES or n not in known)))
+    more = {name: own.get(name, {}) for name in names if name not in suites}
+    _check_known(suites, config.evals.custom, [*own, *known])
+    config.evals.suites, config.evals.icl, config.evals.iwl = suites, *(suites[:1] or ("",)) * 2
+    with config.unlocked():
+        config.evals.custom = {name: fields for name, fields in config.evals.custom.items() if name in suites}
+        config.evals.more = more
+    return config
+
+
+def _check_known(suites: tuple[str, ...], custom: Iterable[str], evals: list[str]) -> None:
+    for name in suites:
+        if name not in SUITES and name not in custom:
+            raise ValueError(f"unknown eval suite {name!r}{suggest(name, [*SUITES, *custom, *evals])}")

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
-from icl_jax import patches
+from icl_jax import more_evals, patches
 from icl_jax.names import suggest
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
 from icl_jax.spec import (
@@ -28,6 +28,7 @@ from icl_jax.spec import (
     SECTIONS,
     SEEDS,
     EvalSpec,
+    MoreEval,
     PartsSpec,
     PatchNumbers,
     PatchSpec,
@@ -60,6 +61,7 @@ def default_config() -> ConfigDict:
         {
             "suites": ("fewshot_holdout", "no_support_zipfian"),  # named suites
             "custom": {},  # name -> fields of SuiteSpec, for suites of your own
+            "more": {},  # name -> {"use": an eval (default: the name), "every": steps, and its options}
             "icl": "fewshot_holdout",  # the suite shown as ICL
             "iwl": "no_support_zipfian",  # the suite shown as IWL
             "every": 250,  # steps between evaluations
@@ -68,6 +70,7 @@ def default_config() -> ConfigDict:
         }
     )
     config.evals.custom = ConfigDict({}, type_safe=False)
+    config.evals.more = ConfigDict({}, type_safe=False)
     config.checkpoint = ConfigDict(
         {
             "every": 1000,  # steps between checkpoints
@@ -90,6 +93,7 @@ def default_config() -> ConfigDict:
     config.init_from = ConfigDict({"run": "", "step": -1, "optimiser": False})
     config.lock()
     config.evals.custom.unlock()  # suites of your own: any name
+    config.evals.more.unlock()
     config.options.unlock()
     config.patches.unlock()
     return config
@@ -144,7 +148,7 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
         *sections, leaf = check_field(config, path, new_suites=True)
         section = config
         for name in sections:
-            if any(section is free for free in (config.options, config.patches)) and name not in section:
+            if any(section is free for free in _free(config)) and name not in section:
                 section[name] = ConfigDict({}, type_safe=False)
             section = section[name]
         old = section.get(leaf)  # a suite or an option of your own may be new
@@ -154,13 +158,20 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
     return config
 
 
+def _free(config: ConfigDict) -> tuple[ConfigDict, ...]:
+    """The sections in which any name may be new."""
+    return config.options, config.patches, config.evals.more
+
+
 def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list[str]:
     """Returns the parts of a dotted field. ValueError naming the nearest field when it is unknown.
 
     new_suites: evals.custom may get a suite that it does not hold yet. options.ROLE and options.ROLE.FIELD may be new:
-    the component that is chosen says what it has. So may patches.NAME and its fields.
+    the component that is chosen says what it has. So may patches.NAME and evals.more.NAME, and their fields.
     """
     parts, node = path.split("."), config
+    if parts[:2] == ["evals", "more"] and len(parts) in (3, 4):
+        return parts
     if parts[0] in ("options", "patches") and len(parts) in (2, 3):
         if parts[0] == "patches" and len(parts) == 3 and parts[2] not in patches.FIELDS:
             raise ValueError(f"unknown field {parts[2]!r} in {'.'.join(parts[:2])}{suggest(parts[2], patches.FIELDS)}")
@@ -213,6 +224,11 @@ def patches_of(config: ConfigDict) -> dict[str, tuple[PatchSpec, PatchNumbers]]:
     return {name: patches.parse(name, config.patches[name]) for name in sorted(config.patches)}
 
 
+def more_of(config: ConfigDict) -> tuple[tuple[str, MoreEval], ...]:
+    """Returns the evals of a config beside its suites, by name, in the order of their names."""
+    return tuple((name, more_evals.parse(name, config.evals.more[name])) for name in sorted(config.evals.more))
+
+
 def same_run(members: list[Member]) -> tuple[int, int] | None:
     """Returns two members that are the same run, which are no replicates, or None. The eval seed alone makes no
     other run."""
@@ -262,7 +278,7 @@ def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -
     suites: those of its evals, by name.
     """
     sections = {name: _section(config, name, cls) for name, cls in {**SECTIONS, "parts": PartsSpec}.items()}
-    evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size)
+    evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size, more_of(config))
     static = tuple((name, patch) for name, (patch, _) in patches_of(config).items())
     return RunSpec(evals=evals, options=_own_options(config, RunSpec(**sections)), patches=static, **sections)
 

@@ -11,6 +11,7 @@ from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax import registry
 from icl_jax.evals.evaluate import suites_eval
+from icl_jax.evals.more import build_evals, check_evals
 from icl_jax.evals.suites import validate_suites
 from icl_jax.models import taps
 from icl_jax.models.build import Model
@@ -46,7 +47,9 @@ class Experiment:
 
     def population(self) -> Population:
         """Returns the compiled programs' handles; the data go to the devices here."""
-        return build_population(self.program, self.evals, self.members, self.chunk, self.patches)
+        often = self.plan.intervals.evaluate
+        every = {name: more.every for name, more in self.plan.spec.evals.more if more.every not in (0, often)}
+        return build_population(self.program, self.evals, self.members, self.chunk, self.patches, every)
 
     @property
     def data(self) -> dict[str, str]:
@@ -98,6 +101,8 @@ def prepare_experiment(
         validate_suites(spec.evals.suites, spec.task, source.loaded, _fewest_classes(members), fewest_ways=fewest_ways)
         seen = tuple(p.name for p in patches if p.during != "training")
         evals = (suites_eval(spec.evals, source, seen), *evals)
+    evals = (*evals, *build_evals(spec, source))
+    check_evals(evals)
     objective = found["objective"].builder()(spec)
     model.check(objective.logits_at)
     parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))

@@ -142,6 +142,17 @@ class OptimiserComponent(Component):
     arguments: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvalComponent(Component):
+    """A measurement beside the suites. build(name, spec of the run, source, options) -> `training.protocols.Eval`.
+
+    digest: (spec of the evals, options) -> what decides its numbers beside the run and its options, in words or as a
+    digest: a file of prompts, the suites that it looks at.
+    """
+
+    digest: Callable[[Any, Mapping[str, Any]], str] | None = None
+
+
 _COMPONENTS: dict[tuple[str, str], Component] = {}
 # role -> (section, field) of the config that names its component
 FIELDS = {
@@ -162,7 +173,9 @@ _CLASSES: dict[str, type] = {
     "objective": Component,
     "optimiser": OptimiserComponent,
     "schedule": Component,
+    "eval": EvalComponent,
 }
+EVAL_FIELDS = ("use", "every")  # of an eval in a config, beside the options of its component
 _WITHOUT_OPTIONS = ("bank", "optimiser", "schedule")  # nobody hands theirs on
 
 
@@ -196,9 +209,9 @@ def _origin(component: Component) -> str:
 def _check_declaration(component: Component) -> None:
     """Raises ValueError for what a component of its role cannot say."""
     who = f"{component.role} {component.name!r}"
-    if component.role not in FIELDS:
+    if component.role not in _CLASSES:
         raise ValueError(
-            f"component {component.name!r}: unknown role {component.role!r}{suggest(component.role, FIELDS)}"
+            f"component {component.name!r}: unknown role {component.role!r}{suggest(component.role, _CLASSES)}"
         )
     if not isinstance(component, _CLASSES[component.role]):
         raise ValueError(f"{who} is a {type(component).__name__}: declare a {_CLASSES[component.role].__name__}")
@@ -206,6 +219,8 @@ def _check_declaration(component: Component) -> None:
         raise ValueError(f"{who} does not say what builds it; give build")
     if component.options and component.role in _WITHOUT_OPTIONS:
         raise ValueError(f"{who} declares options, which nothing hands to a {component.role}; read a hyper or a field")
+    for name in component.options.keys() & set(EVAL_FIELDS if component.role == "eval" else ()):
+        raise ValueError(f"{who} declares option {name!r}, which every eval has; give it another name")
     for name, option in component.options.items():
         option_value(f"default of option {name!r} of {who}:", option.default, option)
     decays = {f"decay_{group}" for group in getattr(component, "decay", {}).values()}
@@ -251,7 +266,8 @@ def find(role: str, name: str) -> Any:
     """Returns a component. ValueError, with the nearest name, where there is none."""
     known = components(role)
     if name not in known:
-        raise ValueError(f"unknown {'.'.join(FIELDS[role])} {name!r}{suggest(name, known)}")
+        where = ".".join(FIELDS[role]) if role in FIELDS else role
+        raise ValueError(f"unknown {where} {name!r}{suggest(name, known) if known else '; none is registered'}")
     return known[name]
 
 
@@ -264,6 +280,11 @@ def chosen(spec: RunSpec) -> dict[str, Any]:
         found[role] = find(role, getattr(getattr(spec, section), name))
         roles += getattr(found[role], "parts", ())  # the loop goes on with them
     return found
+
+
+def evals_of(spec: RunSpec) -> list[EvalComponent]:
+    """Returns the components of a run's evals beside the suites."""
+    return [find("eval", more.use) for _, more in spec.evals.more]
 
 
 def has_batch_stats(spec: RunSpec) -> bool:
@@ -322,7 +343,8 @@ def check_chosen(spec: RunSpec) -> None:
                 known = found[role].options
                 close = suggest(name, known) if known else "; it has none"
                 raise ValueError(f"options.{role}.{name}: {role} {found[role].name!r} has no such option{close}")
-    read = {section for component in found.values() for section in component.sections}
+    everything = [*found.values(), *evals_of(spec)]
+    read = {section for component in everything for section in component.sections}
     read |= {".".join(FIELDS[role]) for role in found} | _OF_ALL
     for section, kind in SECTIONS.items():
         values = getattr(spec, section)
@@ -331,7 +353,7 @@ def check_chosen(spec: RunSpec) -> None:
             if getattr(values, name) != getattr(kind(), name) and not {section, f"{section}.{name}"} & read:
                 parts = ", ".join(f"{role} {c.name!r}" for role, c in found.items() if role in _WITH_SECTIONS)
                 raise ValueError(f"{section}.{name} is set, and nothing here reads it ({parts}); leave it out")
-    for component in found.values():
+    for component in everything:
         for check in component.checks:
             check(spec)
 
@@ -343,7 +365,7 @@ _WITH_SECTIONS = ("source", "frontend", "core", "head", "objective")
 
 def unread_hypers(spec: RunSpec, names: Iterable[str]) -> dict[str, str]:
     """Returns those of the hypers that nothing in a spec reads, with what it would take to have each of them read."""
-    found = list(chosen(spec).values())
+    found = [*chosen(spec).values(), *evals_of(spec)]
     unread = {}
     for name in names:
         readers = [c for c in found if name in c.hypers]
@@ -356,10 +378,10 @@ def unread_hypers(spec: RunSpec, names: Iterable[str]) -> dict[str, str]:
 def _who_reads(hyper: str) -> str:
     """Fields that choose a component that reads a hyper: "train.optimiser 'adam', 'nadam'"."""
     by_field: dict[str, list[str]] = {}
-    for role in FIELDS:
+    for role in _CLASSES:
         names = [repr(name) for name, c in components(role).items() if hyper in c.hypers]
         if names:
-            by_field[".".join(FIELDS[role])] = names
+            by_field[".".join(FIELDS.get(role, ("evals", "more")))] = names
     return "; or ".join(f"{where} {', '.join(names)}" for where, names in by_field.items())
 
 

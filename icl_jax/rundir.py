@@ -18,7 +18,7 @@ import jax
 
 from icl_jax import config as cfg
 from icl_jax.paths import as_path, children
-from icl_jax.runplan import RunPlan, Start, config_to_json, suite_digests, tuples_of
+from icl_jax.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
@@ -108,7 +108,7 @@ def describe(experiment, found: dict | None, identity: str, origin: str = "", st
         "start": start,
         "config": experiment.plan.config,
         "members": members_to_json(experiment.members),
-        "suites": measured | suite_digests(experiment.plan.spec.evals),
+        "suites": measured | eval_digests(experiment.plan.spec.evals),
         "bank": experiment.data,
         "plan": {
             "members": layout.num_members,
@@ -174,7 +174,7 @@ def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Membe
         found["config"]["evals"] = plan.config["evals"]
         found["members"] = members_to_json(members)
         found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed}
-        found["suites"] |= suite_digests(plan.spec.evals)
+        found["suites"] |= eval_digests(plan.spec.evals)
         write_record(directory / FILE, found)
     return changed
 
@@ -182,7 +182,7 @@ def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Membe
 def changed_suites(found: dict, evals: EvalSpec, members: list[cfg.Member]) -> list[str]:
     """Returns the suites that have measurements and now mean something else: by their fields, or as the eval seeds
     are others."""
-    measured, now = found.get("suites", {}), suite_digests(evals)
+    measured, now = found.get("suites", {}), eval_digests(evals)
     if eval_seeds(found) != [member.seeds["eval"] for member in members]:
         return sorted(measured)
     return sorted(name for name in measured.keys() & now.keys() if measured[name] != now[name])

@@ -12,9 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
+from icl_jax import more_evals
 from icl_jax.evals.suites import resolve_suites
-from icl_jax.registry import find, load
-from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults
+from icl_jax.registry import find, load, resolved_options
+from icl_jax.spec import EvalSpec, MoreEval, RunSpec, SuiteSpec, hyper_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,7 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
     plan.chunk()
     _check_keep(plan.keep, plan.intervals.save)
     _check_headline(plan)
+    more_evals.check(plan.spec, plan.intervals.evaluate)
     return plan
 
 
@@ -180,17 +182,32 @@ def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
 
 
 def eval_spec(config: ConfigDict) -> EvalSpec:
-    """Returns the suites of a config and their size."""
-    return EvalSpec(suites_of(config), config.evals.num_sequences, config.evals.batch_size)
+    """Returns the suites of a config, their size and the evals beside them."""
+    return EvalSpec(suites_of(config), config.evals.num_sequences, config.evals.batch_size, cfg.more_of(config))
 
 
-def suite_digests(evals: EvalSpec) -> dict[str, str]:
-    """Returns what decides the numbers of each suite beside the run: a digest of its size and of its fields, as
-    far as they differ from the defaults."""
+def eval_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of all that is evaluated: suites, then the evals beside them."""
+    return (*suite_names(config), *sorted(config.evals.more))
+
+
+def eval_digests(evals: EvalSpec) -> dict[str, str]:
+    """Returns what decides the numbers of each suite beside the run, a digest of its size and of its fields, as
+    far as they differ from the defaults; and that of each eval beside them, of its options and of what its component
+    says of itself."""
     defaults = dataclasses.asdict(SuiteSpec())
     changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
-    text = lambda suite: json.dumps([changed(suite), evals.num_sequences], sort_keys=True)
-    return {name: hashlib.sha256(text(suite).encode()).hexdigest()[:16] for name, suite in evals.suites}
+    digests = {name: _digest([changed(suite), evals.num_sequences]) for name, suite in evals.suites}
+    return digests | {name: _digest([more.use, more.options, _stands_on(evals, more)]) for name, more in evals.more}
+
+
+def _stands_on(evals: EvalSpec, more: MoreEval) -> str:
+    component = find("eval", more.use)
+    return component.digest(evals, resolved_options(component, dict(more.options))) if component.digest else ""
+
+
+def _digest(fields: list) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_to_json(config: ConfigDict) -> dict:
@@ -208,7 +225,7 @@ def config_from_json(fields: dict) -> ConfigDict:
 def _update(node: ConfigDict, fields: dict, path: str) -> None:
     for name, value in fields.items():
         where = f"{path}{name}"
-        if where.startswith(("evals.custom.", "options.", "patches.")):
+        if where.startswith(("evals.custom.", "evals.more.", "options.", "patches.")):
             node[name] = tuples(value)
         elif name not in node:
             raise ValueError(f"the run was written by another version: it has a field {where} that this one lacks")

@@ -208,12 +208,23 @@ class SuiteSpec:
 
 
 @dataclass(frozen=True)
+class MoreEval:
+    """An eval beside the suites. use: the component that builds it; every: steps between two (0: as the suites);
+    options: (field, value) of those of its component that were set."""
+
+    use: str
+    every: int = 0
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class EvalSpec:
-    """The suites that run, by name, and their size."""
+    """The suites that run, by name, and their size; more: evals beside them, by name."""
 
     suites: tuple[tuple[str, SuiteSpec], ...] = ()
     num_sequences: int = option(512, "per suite and member", least=1)
     batch_size: int = option(128, "sequences that a model is run over at once", least=1)
+    more: tuple[tuple[str, MoreEval], ...] = ()
 
 
 @dataclass(frozen=True)

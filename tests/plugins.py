@@ -1,6 +1,7 @@
 """Components of one's own, as a user would write them: a core, a source that is fed, a frontend and an objective for
 it, an eval."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -11,11 +12,21 @@ from flax import nnx
 
 import icl_jax
 from icl_jax import config as cfg
+from icl_jax import registry
 from icl_jax.inputs import Batch
 from icl_jax.models.layers import Dense, param, stacked
 from icl_jax.models.taps import run_layers
-from icl_jax.registry import Component, CoreComponent, FrontendComponent, Reads, SourceComponent, register, shared
-from icl_jax.spec import Hyper, Option
+from icl_jax.registry import (
+    Component,
+    CoreComponent,
+    EvalComponent,
+    FrontendComponent,
+    Reads,
+    SourceComponent,
+    register,
+    shared,
+)
+from icl_jax.spec import HYPERS, Hyper, Option
 
 # A core: linear attention ---------------------------------------------------------------------------------
 
@@ -166,6 +177,7 @@ STREAM = (
 @dataclasses.dataclass(frozen=True)
 class ByPosition:
     name: str = "by_position"
+    start: int = 0
     axes = {"bits": ("position",), "mean": ()}  # noqa: RUF012
     coords = {"position": tuple(range(LENGTH))}  # noqa: RUF012
 
@@ -173,7 +185,7 @@ class ByPosition:
         return (np.arange(4)[:, None] + np.arange(LENGTH + 1)).astype(np.int32) % VOCAB
 
     def prepare(self, arrays, tables, h, seed):
-        return {"offset": seed % VOCAB}
+        return {"offset": (seed + self.start) % VOCAB}
 
     def run(self, model, variables, eval_set, context):
         tokens = (context.arrays + eval_set["offset"]) % VOCAB
@@ -185,8 +197,57 @@ class ByPosition:
         return {"bits": bits, "mean": bits.mean(1)}
 
 
+BY_POSITION = EvalComponent(
+    role="eval",
+    name="by_position",
+    doc="Loss at each position of a stream, in bits.",
+    build=lambda name, spec, source, options: ByPosition(name, options["start"]),
+    options={"start": Option(0, "first token", least=0)},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Logits:
+    """All logits of 3 streams of 600 tokens: more numbers than fit the table."""
+
+    name: str
+    axes = {"logits": ("stream", "position", "token")}  # noqa: RUF012
+    coords = {"stream": ("a", "b", "c"), "position": tuple(range(600)), "token": tuple(range(VOCAB))}  # noqa: RUF012
+
+    def arrays(self):
+        return None
+
+    def prepare(self, arrays, tables, h, seed):
+        return None
+
+    def run(self, model, variables, eval_set, context):
+        tokens = (jnp.arange(3)[:, None] + jnp.arange(600)[None]) % VOCAB
+        output = model.apply(variables, tokens[:, :LENGTH], logits_at="items", shared=context.model_shared)
+        return {"logits": jnp.tile(output.logits, (1, 600 // LENGTH, 1))}
+
+    def finish(self, values):
+        return values
+
+
+LOGITS = EvalComponent(
+    role="eval", name="logits", doc="All logits.", build=lambda name, spec, source, options: Logits(name)
+)
+
+
+@contextlib.contextmanager
+def registered():
+    """The plugins' components, and what a test registers beside them, until it is left."""
+    registry.components("core")
+    components, hypers = dict(registry._COMPONENTS), dict(HYPERS)
+    register_all()
+    yield
+    for known, before in ((registry._COMPONENTS, components), (HYPERS, hypers)):
+        known.clear()
+        known.update(before)
+
+
 def register_all() -> None:
-    for component in (CORE, *STREAM):
+    for component in (CORE, *STREAM, BY_POSITION, LOGITS):
         register(component)
 
 

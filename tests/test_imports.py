@@ -10,13 +10,16 @@ ROOMS = {
     "data": set(),
     "models": set(),
     "training": {"data", "models", "storage"},
-    "evals": {"data", "models"},
+    "evals": {"data", "models", "storage"},
     "report": {"data"},
     "bench": {"data", "models", "training", "evals"},
     "sweep": {"data", "training", "evals", "report", "storage"},
 }
 # modules at the root that the rooms may use
-BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "config", "devices", "files", "paths"}
+BASE = {"spec", "registry", "inputs", "patches", "more_evals", "rng", "hypers", "names", "config", "devices"} | {
+    "files",
+    "paths",
+}
 # modules at the root that join the rooms, and the rooms that may use them
 JOINTS = {
     "bench": {"experiment"},

@@ -30,13 +30,8 @@ from icl_jax.training.leaves import flatten, member_digests
 @pytest.fixture(scope="module", autouse=True)
 def own_components():
     """The plugins' components, while this file runs."""
-    registry.components("core")
-    components, hypers = dict(registry._COMPONENTS), dict(HYPERS)
-    plugins.register_all()
-    yield
-    for known, before in ((registry._COMPONENTS, components), (HYPERS, hypers)):
-        known.clear()
-        known.update(before)
+    with plugins.registered():
+        yield
 
 
 def state_of(run):

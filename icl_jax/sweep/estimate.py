@@ -6,12 +6,15 @@ import time
 import jax
 
 from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.storage.arrays import MOST, size_of
 from icl_jax.sweep.job import Job
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import keep_policy
 from icl_jax.training.population import compiled_chunk, num_parameters, state_bytes
+from icl_jax.training.rows import REDUCTIONS
 
 _ROW = 12  # bytes of a row of metrics on disk, measured
+_NUMBER = 4  # bytes of a number in an array file
 _METRICS = 11  # rows per suite, member and evaluation
 
 
@@ -41,27 +44,30 @@ def _disk(experiment: Experiment) -> int:
     kept, steps, save = plan.keep, plan.spec.train.num_steps, plan.intervals.save
     keep = keep_policy(kept.steps, kept.every, kept.log, interval=save)
     saves = 1 + kept.last + sum(keep(step) for step in range(save, steps + 1, save))
-    evals = steps // plan.intervals.evaluate + 1
-    rows = (
-        members * evals * len(experiment.program.spec.evals.suites) * _METRICS + 5 * members * steps // experiment.chunk
-    )
-    return saves * state_bytes(experiment.population()) + rows * _ROW
+    looks = steps // plan.intervals.evaluate + 1
+    rows = looks * len(plan.spec.evals.suites) * _METRICS + 5 * steps // experiment.chunk
+    more, arrays = dict(plan.spec.evals.more), 0
+    for e in (e for e in experiment.evals if e.name in more):
+        sizes = [size_of({axis: e.coords[axis] for axis in axes}) for axes in e.axes.values()]
+        times = steps // (more[e.name].every or plan.intervals.evaluate) + 1
+        rows += times * sum(size if size <= MOST else len(REDUCTIONS) for size in sizes)
+        arrays += times * sum(size for size in sizes if size > MOST) * _NUMBER
+    return saves * state_bytes(experiment.population()) + members * (rows * _ROW + arrays)
 
 
 def _measure(experiment: Experiment) -> float:
     """Seconds of the population's chunks and evaluations, compilation apart: one of each is timed."""
     population, plan = experiment.population(), experiment.plan
     state, fixed = population.fresh()
-    evaluate = lambda: population.evaluate(state, fixed, *population.rest)
     fed = population.feed(0)
     chunk = compiled_chunk(population, state, fixed, fed)
-    jax.block_until_ready(evaluate())
-    start = time.perf_counter()
-    jax.block_until_ready(evaluate())
-    each_eval = time.perf_counter() - start
+    steps, evals = plan.spec.train.num_steps, 0.0
+    for due in population.evaluations:
+        jax.block_until_ready(due.evaluate(state, fixed, *population.rest))
+        start = time.perf_counter()
+        jax.block_until_ready(due.evaluate(state, fixed, *population.rest))
+        evals += (time.perf_counter() - start) * (steps // (due.every or plan.intervals.evaluate) + 1)
     state, _ = jax.block_until_ready(chunk(state, fed))
     start = time.perf_counter()
     jax.block_until_ready(chunk(state, fed))
-    each_chunk = time.perf_counter() - start
-    steps = plan.spec.train.num_steps
-    return each_chunk * steps / experiment.chunk + each_eval * (steps // plan.intervals.evaluate + 1)
+    return (time.perf_counter() - start) * steps / experiment.chunk + evals

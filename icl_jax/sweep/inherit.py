@@ -14,7 +14,7 @@ from icl_jax.storage.sealed import write_record
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from icl_jax.training.store import MetricsWriter, read_metrics
+from icl_jax.training.store import MetricsWriter, array_files, read_metrics
 
 
 def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:
@@ -39,6 +39,7 @@ def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:
     members = np.array([whole.cells.index(cell) for cell in part.cells])
     _checkpoints(source / "checkpoints", target / "checkpoints", members, rundir.facts(about))
     _metrics(table, target / "metrics", members, about.get("suites", {}))
+    array_files(source / "metrics").hand_down(array_files(target / "metrics"), members)
     write_record(target / rundir.FILE, about)
 
 

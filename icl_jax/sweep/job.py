@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from icl_jax import api, rundir
 from icl_jax.files import remove_tree, stamp
-from icl_jax.runplan import config_from_json, config_to_json, eval_spec, plan_of, suite_digests
+from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec, plan_of
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned, planned_from_json
-from icl_jax.sweep.rescore import add_suites
+from icl_jax.sweep.rescore import add_evals
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import damage_of, last_rows, read_metrics
 
@@ -40,7 +40,7 @@ class Job:
     @functools.cached_property
     def suites(self) -> dict[str, str]:
         """Digests of what its suites mean, by name."""
-        return suite_digests(eval_spec(self.config))
+        return eval_digests(eval_spec(self.config))
 
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
@@ -133,10 +133,10 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
         if not is_whole(directory, job.steps):
             return False
     try:
-        add_suites(api.load_run(directory), job.config)
+        add_evals(api.load_run(directory), job.config)
     except DamagedCheckpoint:  # the newest: training goes on from the one before and writes it again
         _train(job, directory, progress)
-        add_suites(api.load_run(directory), job.config)
+        add_evals(api.load_run(directory), job.config)
     _enter(folder, job)
     return True
 

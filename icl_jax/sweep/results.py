@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from icl_jax import rundir
 from icl_jax.files import replacing
 from icl_jax.paths import as_path
-from icl_jax.runplan import config_from_json, eval_spec, suite_digests
+from icl_jax.runplan import config_from_json, eval_digests, eval_spec
 from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import reached, read_entry, same_eval_seeds, with_cells
 from icl_jax.sweep.plan import Planned
-from icl_jax.training.store import concat_tables, read_metrics
+from icl_jax.training.store import concat_tables, coordinates, read_metrics
 
 LABEL = "label/"
 EMPTY = pa.schema(
@@ -35,12 +35,12 @@ def results_table(folder: Folder) -> pa.Table:
     Unfinished populations give the rows they have. NoResults when nothing has been measured yet.
     """
     about = folder.read()
-    suites = suite_digests(eval_spec(config_from_json(about["config"])))
+    suites = eval_digests(eval_spec(config_from_json(about["config"])))
     tables = [table for planned in folder.plan() if (table := _population(folder, planned, suites)) is not None]
     if not tables:
         raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")
     table = _labelled(concat_tables(tables), about["cells"])
-    keys = ["_order", "step", "suite", "metric", *_coordinates(table)]
+    keys = ["_order", "step", "suite", "metric", *coordinates(table)]
     return table.sort_by([(key, "ascending") for key in keys]).drop_columns(["_order"])
 
 
@@ -87,11 +87,6 @@ def _labelled(table: pa.Table, cells: list[dict]) -> pa.Table:
     for index, name in enumerate(names):
         table = table.add_column(1 + index, f"{LABEL}{name}", pa.array(columns[name]).take(place))
     return table.append_column("_order", place)
-
-
-def _coordinates(table: pa.Table) -> list[str]:
-    fixed = {"cell", "step", "suite", "metric", "value", "_order"}
-    return [n for n in table.column_names if n not in fixed and not n.startswith((LABEL, "hyper/", "seed/"))]
 
 
 def write_results(table: pa.Table, path: str | pathlib.Path) -> None:

@@ -8,7 +8,6 @@ made again first, from the last good checkpoint before them.
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from icl_jax.training.effects import Effects
 from icl_jax.training.feed import Feeder
 from icl_jax.training.parallel import anywhere
 from icl_jax.training.population import Population, compiled_chunk
+from icl_jax.training.rows import Scores, changed_rows, member_columns, train_rows
 from icl_jax.training.signals import GracefulStop
 from icl_jax.training.store import MetricsWriter, Stretch
 
@@ -178,12 +178,15 @@ class _Loop:
     def evaluate(self) -> None:
         """Runs the evals and keeps the headline accuracies for the display."""
         self.progress.phase("evaluating")
-        results = self.population.measure(self.state, self.fixed)
+        results = self.population.measure(self.state, self.fixed, self.step)
         acts = self.population.acts("evals", self.step, self.step)
         for e in self.population.evals:
-            if e.axes.get("changed", ())[-1:] == ("patch",):
+            if e.name in results and e.axes.get("changed", ())[-1:] == ("patch",):
                 self.effects.look("evals", acts, results[e.name]["changed"])
-        rows = [row for e in self.population.evals for row in eval_rows(self.step, e, results[e.name])]
+        scores = Scores(self.step, self.population.evals, results, self.columns)
+        if self.step > self.written:
+            scores.write_arrays(self.writer)
+        rows = scores.rows()
         self._write(rows)
         for name, suite in (("icl", self.course.icl), ("iwl", self.course.iwl)):
             self.headline[name] = headline(rows, suite, len(self.members))
@@ -210,44 +213,6 @@ class _Loop:
         if self.step > self.written:
             self.writer.append([{**self.columns[row["member"]], **row} for row in rows])
             self.on_rows(rows)
-
-
-def member_columns(member: Member) -> dict:
-    """Returns a member's settings (`Member.settings`) and seeds as columns of the tidy table."""
-    settings = {f"hyper/{n}": value for n, value in member.settings().items()}
-    return {**settings, **{f"seed/{n}": s for n, s in member.seeds.items()}}
-
-
-def train_rows(step: int, metrics: dict[str, np.ndarray]) -> list[dict]:
-    """Tidy rows of a chunk's mean training metrics; arrays (M,)."""
-    return [
-        {"member": m, "step": step, "suite": "train", "metric": name, "value": float(v)}
-        for name, values in metrics.items()
-        for m, v in enumerate(values)
-    ]
-
-
-def changed_rows(step: int, patches: list[str], changed: np.ndarray) -> list[dict]:
-    """Tidy rows of the share of its site that each patch changed in training, (M, patches)."""
-    about = {"step": step, "suite": "train", "metric": "changed"}
-    return [
-        {"member": m, **about, "patch": name, "value": float(share)}
-        for m, row in enumerate(changed)
-        for name, share in zip(patches, row, strict=True)
-    ]
-
-
-def eval_rows(step: int, evaluation, results: dict[str, np.ndarray]) -> list[dict]:
-    """Tidy rows of an eval's arrays (M, *axes): one coordinate column per axis."""
-    rows = []
-    for metric, values in results.items():
-        axes = evaluation.axes[metric]
-        labels = [evaluation.coords[a] for a in axes]
-        for index in itertools.product(range(values.shape[0]), *map(range, values.shape[1:])):
-            coordinates = {a: labels[k][i] for k, (a, i) in enumerate(zip(axes, index[1:], strict=True))}
-            row = {"member": index[0], "step": step, "suite": evaluation.name, "metric": metric}
-            rows.append({**row, **coordinates, "value": float(values[index])})
-    return rows
 
 
 def headline(rows: list[dict], suite: str, num_members: int) -> np.ndarray | None:

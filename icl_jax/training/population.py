@@ -1,7 +1,7 @@
 """A population as compiled programs: pmap over devices of vmap over members of scan over steps.
 
-Three programs serve a whole run, each traced and compiled once: `start` (parameters, tables, eval
-sets), `chunk` (a fixed number of training steps) and `evaluate`.
+Few programs serve a whole run, each traced and compiled once: `start` (parameters, tables, eval sets), `chunk` (a
+fixed number of training steps) and `evaluate`, one for each interval at which evals run.
 """
 
 import dataclasses
@@ -28,6 +28,15 @@ TRACES: Counter = Counter()
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Evals that run in one program. every: steps between two; 0: whenever the run is evaluated."""
+
+    every: int
+    evals: tuple[Eval, ...]
+    evaluate: Callable
+
+
+@dataclasses.dataclass(frozen=True)
 class Population:
     """The compiled programs of one population and its inputs on the devices."""
 
@@ -41,7 +50,7 @@ class Population:
     acting: tuple[Patch, ...]  # the same in host memory, arrays with a leading member axis
     start: Callable
     chunk: Callable
-    evaluate: Callable
+    evaluations: tuple["Evaluation", ...]
 
     def acts(self, during: str, after: int, step: int) -> dict[str, np.ndarray]:
         """Returns, of each patch that may act in 'training' or in 'evals', in whose members (M,) it did: in a step
@@ -75,10 +84,15 @@ class Population:
 
         return self.program.layout.spread_batches(of_member)
 
-    def measure(self, state: MemberState, fixed) -> dict[str, dict[str, np.ndarray]]:
-        """Returns eval -> metric -> array (members, ...) of numpy, on every process."""
-        results = self.program.layout.collect(self.evaluate(state, fixed, *self.rest))
-        return {e.name: e.finish(results[e.name]) for e in self.evals}
+    def measure(self, state: MemberState, fixed, step: int | None = None) -> dict[str, dict[str, np.ndarray]]:
+        """Returns eval -> metric -> array (members, ...) of numpy, on every process: of the evals that are due at a
+        step, or of all."""
+        found = {}
+        for due in self.evaluations:
+            if step is None or not due.every or step % due.every == 0:
+                results = self.program.layout.collect(due.evaluate(state, fixed, *self.rest))
+                found |= {e.name: e.finish(results[e.name]) for e in due.evals}
+        return found
 
 
 def compiled_chunk(population: Population, state, fixed, fed=None) -> Callable:
@@ -95,11 +109,14 @@ def compiled_chunk(population: Population, state, fixed, fed=None) -> Callable:
     return lambda state, fed=None: run(state, *rest, fed)
 
 
-def build(program: Program, evals: tuple[Eval, ...], members: list[Member], steps: int, patches=()) -> Population:
+def build(
+    program: Program, evals: tuple[Eval, ...], members: list[Member], steps: int, patches=(), every=None
+) -> Population:
     """Returns the population's programs; nothing is compiled before they are called.
 
     steps: length of a chunk; patches: tuple of `models.taps.Patch` whose arrays have a leading member axis, active in
-    the steps they name. ValueError for one that is of some sequences of a batch only.
+    the steps they name; every: steps between two runs of an eval, by name, of those that do not run whenever the
+    run is evaluated. ValueError for a patch that is of some sequences of a batch only.
     """
     layout = program.layout
     patches = jax.tree.map(lambda x: _per_member(x, len(members)), named(patches))
@@ -118,7 +135,19 @@ def build(program: Program, evals: tuple[Eval, ...], members: list[Member], step
         patches,
         layout.map(functools.partial(_start, program, evals)),
         layout.map(functools.partial(_chunk, program, steps), donate=(0,)),
-        layout.map(functools.partial(_evaluate, program, evals)),
+        _evaluations(program, evals, every or {}),
+    )
+
+
+def _evaluations(program: Program, evals: tuple[Eval, ...], every: Mapping[str, int]) -> tuple[Evaluation, ...]:
+    """The evals as one program per interval."""
+    groups: dict[int, list[Eval]] = {0: []}
+    for e in evals:
+        groups.setdefault(every.get(e.name, 0), []).append(e)
+    return tuple(
+        Evaluation(steps, tuple(group), program.layout.map(functools.partial(_evaluate, program, tuple(group))))
+        for steps, group in groups.items()
+        if group
     )
 
 
@@ -217,7 +246,7 @@ def program_bytes(population: Population) -> int:
     lowered = (
         population.start.lower(*beginning),
         population.chunk.lower(state, fixed, *population.rest, population.feed(0)),
-        population.evaluate.lower(state, fixed, *population.rest),
+        *(e.evaluate.lower(state, fixed, *population.rest) for e in population.evaluations),
     )
     return max(_peak(program.compile().memory_analysis()) for program in lowered)
 

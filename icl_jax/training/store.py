@@ -6,6 +6,9 @@ Parquet cannot be appended to, so each flush writes a part of its own, whole or 
 (`icl_jax.storage.sealed`) and says which steps it covers, so that damage and a missing part are noticed when the
 table is read. The rows of such a stretch can be made again, as a run is a function of its spec, hypers and seeds.
 
+What a member has more than `storage.arrays.MOST` numbers of is in array files beside the parts, its reductions in the
+table.
+
 On a disk a resumed run drops the rows that it will write again. In a bucket, where no lock keeps a second
 worker away, nothing is dropped, as it might be the other's: of rows that measure the same thing the reader
 takes those written last.
@@ -29,6 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from icl_jax.paths import as_path, children, filesystem, in_bucket
+from icl_jax.storage.arrays import ArrayFiles, Labelled
 from icl_jax.storage.sealed import DamagedFile, is_sealed, read_record, read_table, write_table
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]
@@ -77,6 +81,12 @@ def _canonical(table: pa.Table) -> pa.Table:
     table = table.select([name for name in order if name in names])
     keys = [name for name in ("member", "step", "suite", "metric", *coordinates) if name in names]
     return table.sort_by([(key, "ascending") for key in keys]) if keys else table
+
+
+def coordinates(table: pa.Table) -> list[str]:
+    """Returns the columns of a tidy table that are coordinates of its metrics."""
+    fixed = {*_TYPES, "cell", "_order"}
+    return [n for n in table.column_names if n not in fixed and not n.startswith(("label/", "hyper/", "seed/"))]
 
 
 def concat_tables(tables: list[pa.Table]) -> pa.Table:
@@ -151,6 +161,11 @@ class MetricsWriter:
         """Keeps a tidy table until the next flush."""
         self._waiting.append(table)
 
+    def write_array(self, name: str, metric: str, step: int, found: Labelled) -> None:
+        """Writes what an eval gave that is too large for the table, at once."""
+        if jax.process_index() == 0:
+            array_files(self.directory).write(name, metric, step, found)
+
     def begin_after(self, step: int) -> None:
         """Says that all rows later than `step` are to come, in order, up to those of the last flush."""
         self._covered = step
@@ -185,6 +200,7 @@ class MetricsWriter:
         self._waiting = [table for table in self._waiting if table.num_rows]
         if not self.directory.exists() or jax.process_index() != 0:
             return
+        array_files(self.directory).truncate_after(step)
         parts, damaged = _read_parts(_files(self.directory))
         for path, fault in damaged.items():
             warnings.warn(f"{fault}; set aside as {path.name}.damaged", stacklevel=2)
@@ -213,15 +229,21 @@ class MetricsWriter:
                     _write(part.table, part.path, {**part.facts(), "written": part.written}, {})
 
     def drop_suites(self, names: Collection[str]) -> None:
-        """Drops all rows of these suites. Damaged parts stay as they are."""
+        """Drops all rows and arrays of these suites and evals. Damaged parts stay as they are."""
         if not names or jax.process_index() != 0:
             return
+        array_files(self.directory).drop(names)
         for part in _read_parts(_files(self.directory))[0]:
             kept = part.table.filter(~pc.field("suite").isin(list(names)))
             if not kept.num_rows:
                 part.path.unlink()
             elif kept.num_rows < part.table.num_rows:
                 _write(kept, part.path, part.facts(), part.suites)
+
+
+def array_files(directory: pathlib.Path) -> ArrayFiles:
+    """Returns the array files beside the table in a directory."""
+    return ArrayFiles(directory / "arrays")
 
 
 def _part_name(first: int, last: int) -> str:

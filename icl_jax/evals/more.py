@@ -1,0 +1,46 @@
+"""The evals beside the suites that a spec names, built and checked before anything is compiled."""
+
+from icl_jax.names import check_file_name
+from icl_jax.registry import find, resolved_options
+from icl_jax.spec import RunSpec
+from icl_jax.storage.arrays import MOST, size_of
+
+# Columns of the tidy table that are no coordinates of an eval; `reduction` is that of results too large for it.
+_COLUMNS = ("member", "cell", "step", "metric", "value", "reduction")
+
+
+def build_evals(spec: RunSpec, source) -> tuple:
+    """Returns the evals beside the suites (`icl_jax.training.protocols.Eval`). source: of the run."""
+    return tuple(_build(name, more, spec, source) for name, more in spec.evals.more)
+
+
+def _build(name: str, more, spec: RunSpec, source):
+    component = find("eval", more.use)
+    built = component.builder()(name, spec, source, resolved_options(component, dict(more.options)))
+    if built.name != name:
+        raise ValueError(
+            f"evals.more.{name}: eval {more.use!r} calls itself {built.name!r}; its builder is told {name!r}"
+        )
+    return built
+
+
+def check_evals(evals: tuple) -> None:
+    """Raises ValueError for two evals of one name and for axes that the table cannot have as columns."""
+    names = [e.name for e in evals]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two evals are called {twice[0]!r}; give one of them another name")
+    for e in evals:
+        for metric, axes in e.axes.items():
+            for axis in axes:
+                _check_axis(f"eval {e.name!r}: axis {axis!r} of {metric}", axis, e.coords.get(axis, ()), e.name)
+            if size_of({axis: e.coords[axis] for axis in axes}) > MOST:
+                check_file_name(f"eval {e.name!r}: {metric} is kept in a file of its name; the metric", metric)
+
+
+def _check_axis(which: str, axis: str, labels: tuple, name: str) -> None:
+    if axis in _COLUMNS or "/" in axis or (axis == "suite" and name != "suites"):
+        raise ValueError(f"{which} is called as a column of the table; rename it")
+    if not labels:
+        raise ValueError(f"{which} has no labels; give it some in coords")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"{which} has the same label twice; a row must say which it is")
