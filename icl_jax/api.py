@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax import inside, rundir
+from icl_jax import inside, more_evals, rundir
+from icl_jax.columns import coordinates
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals.suites import SUITES
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
@@ -43,7 +44,6 @@ from icl_jax.training.store import (
     MetricsWriter,
     TensorBoardWriter,
     array_files,
-    coordinates,
     damage_of,
     read_metrics,
 )
@@ -156,7 +156,7 @@ class Run:
         rows = rows.filter(pc.field("step") == step)
         if "reduction" in rows.column_names and rows["reduction"].null_count == 0:
             return array_files(self.directory / "metrics").read(name, metric, step)
-        return from_table(rows, coordinates(rows))
+        return from_table(rows, coordinates(rows.column_names))
 
     @property
     def figures(self) -> list[pathlib.Path]:
@@ -430,8 +430,8 @@ def evaluate(
     """Returns the tidy table of a checkpoint scored anew, fresh from its eval seeds: all numbers, one a row.
 
     evals: names of suites (`icl_jax.evals.suites.SUITES` or the run's own) and of other evals (the run's, or registered
-    ones, with their defaults); default: all of the run's. step: which checkpoint (default the newest); num_sequences:
-    per suite. ValueError for unknown names or steps.
+    ones, with their defaults; the suites that they look at come with them); default: all of the run's. step: which
+    checkpoint (default the newest); num_sequences: per suite. ValueError for unknown names or steps.
     """
     return score(run, evals, step=step, num_sequences=num_sequences).table()
 
@@ -462,6 +462,8 @@ def _evaluating(run: Run, names: tuple[str, ...]) -> ConfigDict:
     suites = tuple(n for n in names if n in config.evals.custom or (n not in own and (n in SUITES or n not in known)))
     more = {name: own.get(name, {}) for name in names if name not in suites}
     _check_known(suites, config.evals.custom, [*own, *known])
+    looked_at = [suite for name in more for suite in more_evals.suites_of(more_evals.parse(name, more[name]))]
+    suites = tuple(dict.fromkeys([*suites, *looked_at]))
     config.evals.suites, config.evals.icl, config.evals.iwl = suites, *(suites[:1] or ("",)) * 2
     with config.unlocked():
         config.evals.custom = {name: fields for name, fields in config.evals.custom.items() if name in suites}

@@ -1,7 +1,7 @@
 """`icl ...`: thin commands over the Python interface.
 
 icl train --config FILE [--config.FIELD=VALUE ...]     train or resume a population
-icl eval RUN [--suites=NAME,...] [--step=N]            score a checkpoint on named eval suites
+icl eval RUN [--suites=NAME,...] [--step=N]            score a checkpoint on named suites and other evals
 icl data show --config FILE                            picture of sequences, and their statistics
 icl data banks                                         which banks are available
 icl data prepare omniglot --data_dir=DIR               make the TFDS form of a bank
@@ -20,6 +20,8 @@ import itertools
 import sys
 from collections.abc import Callable
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
@@ -30,15 +32,16 @@ from icl_jax import config as cfg
 from icl_jax.data.banks import describe_banks, prepare_bank
 from icl_jax.evals.suites import SUITES
 from icl_jax.names import suggest
-from icl_jax.report.suites import suite_table
+from icl_jax.registry import components
+from icl_jax.report.suites import eval_table, suite_table
 from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.parallel import join_processes, primary
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes a field.")
-flags.DEFINE_list("suites", [], "eval: names of eval suites (default: those of the run).")
+flags.DEFINE_list("suites", [], "eval: names of suites and other evals (default: all of the run).")
 flags.DEFINE_integer("step", -1, "eval, data embed: step of the checkpoint (-1: the newest).")
-flags.DEFINE_bool("list", False, "eval: say what each named suite is instead.")
+flags.DEFINE_bool("list", False, "eval: say what there is to evaluate instead.")
 flags.DEFINE_integer("num_sequences", 0, "eval, data show: how many sequences (0: the default).")
 flags.DEFINE_integer("member", 0, "data show, data embed: which member of the population.")
 flags.DEFINE_integer("image_size", 0, "import: pixels a side (0: as the file says, else 105).")
@@ -72,10 +75,17 @@ def _train(args: list[str]) -> None:
 def _eval(args: list[str]) -> None:
     if FLAGS.list:
         _wide().print(suites_table())
+        _wide().print(evals_table())
         return
     run = api.load_run(_one(args, "icl eval RUN"))
     table = api.evaluate(run, FLAGS.suites or None, step=_step(), num_sequences=FLAGS.num_sequences or None)
-    _wide().print(suite_table(table, cfg.varied(run.members)))
+    beside = {*run.config.evals.more, *components("eval")}
+    of = {name: table.filter(pc.field("suite") == name) for name in pc.unique(table["suite"]).to_pylist()}
+    varied = cfg.varied(run.members)
+    if suites := [rows for name, rows in of.items() if name not in beside]:
+        _wide().print(suite_table(pa.concat_tables(suites), varied))
+    for name in sorted(of.keys() & beside):
+        _wide().print(eval_table(of[name], varied))
 
 
 def suites_table() -> Table:
@@ -85,6 +95,17 @@ def suites_table() -> Table:
         shown.add_column(title)
     for name, suite in SUITES.items():
         shown.add_row(name, suite.context, suite.counts, suite.argmax, ", ".join(suite.floor), ", ".join(suite.ceiling))
+    return shown
+
+
+def evals_table() -> Table:
+    """Returns the evals beside the suites with their options, for a terminal."""
+    shown = Table(header_style="bold", box=None, pad_edge=False, title="in evals.more", title_justify="left")
+    for title in ("eval", "measures", "options"):
+        shown.add_column(title)
+    for name, component in components("eval").items():
+        options = (f"{field} {o.default!r}: {o.doc}" for field, o in component.options.items())
+        shown.add_row(name, component.doc, "; ".join(options))
     return shown
 
 

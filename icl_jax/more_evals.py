@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icl_jax.names import check_file_name, suggest
-from icl_jax.registry import EVAL_FIELDS, find, option_value
+from icl_jax.registry import EVAL_FIELDS, find, option_value, resolved_options
 from icl_jax.spec import MoreEval, RunSpec
 
 _TAKEN = ("train", "suites")  # what the table calls training, and the eval of all suites
@@ -36,14 +36,30 @@ def parse(name: str, fields: Mapping[str, Any]) -> MoreEval:
     return MoreEval(use, every, tuple(sorted(changed.items())))
 
 
+def suites_of(more: MoreEval) -> tuple[str, ...]:
+    """Returns the names of the suites on whose sequences an eval looks."""
+    component = find("eval", more.use)
+    return component.suites(resolved_options(component, dict(more.options))) if component.suites else ()
+
+
+def data_digest(more: MoreEval) -> str:
+    """Returns the digest of the data that an eval stands on, "" for none."""
+    component = find("eval", more.use)
+    return component.digest(resolved_options(component, dict(more.options))) if component.digest else ""
+
+
 def check(spec: RunSpec, every: int) -> None:
-    """Raises ValueError for a name that something else has and for intervals that do not fit. every: steps between two
-    evaluations of the run."""
+    """Raises ValueError for a name that something else has, a suite that the run lacks and intervals that do not fit.
+    every: steps between two evaluations of the run."""
     suites = dict(spec.evals.suites)
     for name, more in spec.evals.more:
         if name in _TAKEN or name in suites:
             taken = f"{name!r} is a suite of the run" if name in suites else f"{name!r} has a meaning in the table"
             raise ValueError(f"evals.more.{name}: {taken}; give the eval another name and say use={more.use!r}")
+        for suite in suites_of(more):
+            if suite not in suites:
+                has = f"which is not among evals.suites {list(suites)}; add it"
+                raise ValueError(f"evals.more.{name} looks at suite {suite!r}, {has}")
         steps = more.every or every
         if steps % every or spec.train.num_steps % steps:
             fits = [n for n in range(every, spec.train.num_steps + 1, every) if spec.train.num_steps % n == 0]

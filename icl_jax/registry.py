@@ -15,7 +15,7 @@ from typing import Any
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS, SECTIONS, Hyper, Option, PartsSpec, RunSpec, options_of
 
-_DECLARED = ("icl_jax.data.declared", "icl_jax.models.declared", "icl_jax.training.declared")
+_DECLARED = tuple(f"icl_jax.{room}.declared" for room in ("data", "models", "training", "evals"))
 
 Axes = tuple[str, ...]
 
@@ -146,11 +146,12 @@ class OptimiserComponent(Component):
 class EvalComponent(Component):
     """A measurement beside the suites. build(name, spec of the run, source, options) -> `training.protocols.Eval`.
 
-    digest: (spec of the evals, options) -> what decides its numbers beside the run and its options, in words or as a
-    digest: a file of prompts, the suites that it looks at.
+    suites: options -> names of the suites on whose sequences it looks, which the run must have. digest: options -> of
+    the data that it stands on, such as a file of prompts. The two, and its options, are what its numbers mean.
     """
 
-    digest: Callable[[Any, Mapping[str, Any]], str] | None = None
+    suites: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    digest: Callable[[Mapping[str, Any]], str] | None = None
 
 
 _COMPONENTS: dict[tuple[str, str], Component] = {}

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import more_evals
 from icl_jax.evals.suites import resolve_suites
-from icl_jax.registry import find, load, resolved_options
-from icl_jax.spec import EvalSpec, MoreEval, RunSpec, SuiteSpec, hyper_defaults
+from icl_jax.registry import find, load
+from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,12 +198,11 @@ def eval_digests(evals: EvalSpec) -> dict[str, str]:
     defaults = dataclasses.asdict(SuiteSpec())
     changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
     digests = {name: _digest([changed(suite), evals.num_sequences]) for name, suite in evals.suites}
-    return digests | {name: _digest([more.use, more.options, _stands_on(evals, more)]) for name, more in evals.more}
-
-
-def _stands_on(evals: EvalSpec, more: MoreEval) -> str:
-    component = find("eval", more.use)
-    return component.digest(evals, resolved_options(component, dict(more.options))) if component.digest else ""
+    stands_on = lambda more: [digests.get(suite, "") for suite in more_evals.suites_of(more)]
+    return digests | {
+        name: _digest([more.use, more.options, stands_on(more), more_evals.data_digest(more)])
+        for name, more in evals.more
+    }
 
 
 def _digest(fields: list) -> str:

@@ -7,10 +7,11 @@ import plugins
 import pyarrow.compute as pc
 import pytest
 from rich.console import Console
+from tiny import tiny_config
 
 import icl_jax
+from icl_jax import cli, grid, more_evals, registry
 from icl_jax import config as cfg
-from icl_jax import grid, more_evals, registry
 from icl_jax.experiment import prepare_experiment
 from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec
 from icl_jax.storage.arrays import ArrayFiles, Labelled
@@ -243,3 +244,30 @@ def test_results_of_other_sizes_than_their_labels_are_refused(run, monkeypatch):
     monkeypatch.setattr(plugins.ByPosition, "finish", lambda self, values: {"bits": values["nats"][:, :2]})
     with pytest.raises(ValueError, match=r"bits has shape \(2,\) per member, and the labels of its axes .* are \(6,\)"):
         icl_jax.evaluate(run, "by_position")
+
+
+# The package's own eval: along the context ------------------------------------------------------------------
+
+
+def test_at_the_query_positions_are_the_suites_own_numbers(tmp_path, capsys):
+    """The same sequences, by name and number; the first item has nothing before it."""
+    changes = {"evals.num_sequences": 64, "model.labels": "interleaved"} | more({"positions": {"num_sequences": 64}})
+    run = icl_jax.train(cfg.override(tiny_config(), changes), tmp_path / "run", progress=False)
+    for metric, of_suite in (("loss", "loss"), ("accuracy", "accuracy_all")):
+        mine, there = run.array("positions", metric).values, run.array("fewshot_holdout", of_suite).values
+        np.testing.assert_allclose(mine[:, -1], there, rtol=1e-5, atol=1e-6)
+    seen = run.array("positions", "seen").values
+    assert (seen[:, 0] == 0).all() and (seen[:, -1] == 1).all() and (np.diff(seen, axis=1) >= 0).all()
+    cli.main(["icl", "eval", str(run.directory), "--suites=positions"])
+    printed = capsys.readouterr().out
+    assert "position 4" in printed and "fewshot_holdout" in printed
+    with pytest.raises(ValueError, match=r"only the query is predicted; use model\.labels 'interleaved'"):
+        prepare_experiment(cfg.override(tiny_config(), more({"positions": {}})))
+    with pytest.raises(ValueError, match=r"looks at suite 'flipped', which is not among evals\.suites"):
+        prepare_experiment(cfg.override(tiny_config(), changes | {"evals.more.positions.suite": "flipped"}))
+
+
+def test_an_eval_means_something_else_when_the_suite_that_it_looks_at_does():
+    config = cfg.override(tiny_config(), more({"positions": {"suite": "own"}}))
+    digest = lambda **own: eval_digests(eval_spec(cfg.override(config, {"evals.custom.own": own})))["positions"]
+    assert digest(ways=2) == digest() != digest(ways=1)

@@ -124,7 +124,7 @@ def make_set(spec: EvalSpec, source: Exemplars, tables: Tables, h: dict, seed: j
         oracles=oracles,
         floor=floor,
         ceiling=ceiling,
-        keys=_to_blocks(spec, jnp.stack([_model_keys(spec, name, seed) for name, _ in spec.suites])),
+        keys=_to_blocks(spec, jnp.stack([model_keys(name, spec.num_sequences, seed) for name, _ in spec.suites])),
     )
 
 
@@ -139,9 +139,10 @@ def suite_sequences(
     return jax.lax.map(one, fold_each(key, 0, count), batch_size=min(count, _AT_ONCE))
 
 
-def _model_keys(spec: EvalSpec, name: str, seed: jax.Array) -> jax.Array:
-    """Key data for a model that draws, uint32 (N, 2): as for the sequences, by suite and number only."""
-    return jax.random.key_data(fold_each(stream_key(seed, "eval_model", _number(name)), 0, spec.num_sequences))
+def model_keys(name: str, count: int, seed: jax.Array) -> jax.Array:
+    """Returns key data for a model that draws, uint32 (count, 2): as for a suite's sequences, by its name and their
+    number only."""
+    return jax.random.key_data(fold_each(stream_key(seed, "eval_model", _number(name)), 0, count))
 
 
 def _number(name: str) -> np.uint32:

@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from icl_jax import rundir
+from icl_jax.columns import coordinates
 from icl_jax.files import replacing
 from icl_jax.paths import as_path
 from icl_jax.runplan import config_from_json, eval_digests, eval_spec
@@ -16,7 +17,7 @@ from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import reached, read_entry, same_eval_seeds, with_cells
 from icl_jax.sweep.plan import Planned
-from icl_jax.training.store import concat_tables, coordinates, read_metrics
+from icl_jax.training.store import concat_tables, read_metrics
 
 LABEL = "label/"
 EMPTY = pa.schema(
@@ -40,7 +41,7 @@ def results_table(folder: Folder) -> pa.Table:
     if not tables:
         raise NoResults(f"{folder.directory}: no population has reached an evaluation yet; see `icl sweep status`")
     table = _labelled(concat_tables(tables), about["cells"])
-    keys = ["_order", "step", "suite", "metric", *coordinates(table)]
+    keys = ["_order", "step", "suite", "metric", *coordinates(table.column_names)]
     return table.sort_by([(key, "ascending") for key in keys]).drop_columns(["_order"])
 
 

@@ -83,12 +83,6 @@ def _canonical(table: pa.Table) -> pa.Table:
     return table.sort_by([(key, "ascending") for key in keys]) if keys else table
 
 
-def coordinates(table: pa.Table) -> list[str]:
-    """Returns the columns of a tidy table that are coordinates of its metrics."""
-    fixed = {*_TYPES, "cell", "_order"}
-    return [n for n in table.column_names if n not in fixed and not n.startswith(("label/", "hyper/", "seed/"))]
-
-
 def concat_tables(tables: list[pa.Table]) -> pa.Table:
     """Returns all rows of tables; a coordinate that is a number in one and a name in another becomes a name."""
     kinds: dict[str, set] = {}
