@@ -20,6 +20,7 @@ from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals.suites import SUITES
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
+from icl_jax.headlines import shown_of
 from icl_jax.initial import read_origin
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
@@ -164,7 +165,7 @@ class Run:
         return sorted([*self.directory.glob("*.png"), *self.directory.glob("*.svg")])
 
     def summary(self) -> str:
-        """Returns the short table of final ICL and IWL per setting and which patches changed nothing, as plain text."""
+        """Returns the short table of final headlines per setting and which patches changed nothing, as plain text."""
         return "\n".join([final_table(self.table, **_headline(self)), *unchanged(self.table)])
 
 
@@ -174,11 +175,7 @@ def member_variables(state: dict, member: int) -> dict:
 
 
 def _headline(run: Run) -> dict:
-    return {
-        "icl_suite": run.config.evals.icl,
-        "iwl_suite": run.config.evals.iwl,
-        "group_by": cfg.varied(run.members),
-    }
+    return {"headlines": shown_of(run.config.evals), "group_by": cfg.varied(run.members)}
 
 
 def train(
@@ -322,13 +319,13 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
         experiment.chunk,
         plan.intervals.evaluate,
         plan.intervals.save,
-        plan.icl,
-        plan.iwl,
+        plan.headlines,
     )
     labels = [member_label(m, cfg.varied(experiment.members)) for m in experiment.members]
     kept = plan.keep
     keep = keep_policy(kept.steps, kept.every, kept.log, interval=plan.intervals.save)
-    bar = Progress(labels, course.num_steps, plan.spec.train.batch_size, title=describe(experiment), enabled=progress)
+    shown = {"title": describe(experiment), "headlines": [headline.title for headline in plan.headlines]}
+    bar = Progress(labels, course.num_steps, plan.spec.train.batch_size, **shown, enabled=progress)
     with (
         Checkpoints(directory / "checkpoints", keep_last=kept.last, keep_steps=keep) as checkpoints,
         _tensorboard(directory, labels, checkpoints, plan.runtime.tensorboard) as log,
@@ -467,7 +464,7 @@ def _evaluating(run: Run, names: tuple[str, ...]) -> ConfigDict:
     config.evals.suites, config.evals.icl, config.evals.iwl = suites, *(suites[:1] or ("",)) * 2
     with config.unlocked():
         config.evals.custom = {name: fields for name, fields in config.evals.custom.items() if name in suites}
-        config.evals.more = more
+        config.evals.more, config.evals.headlines = more, ()
     return config
 
 

@@ -64,6 +64,7 @@ def default_config() -> ConfigDict:
             "more": {},  # name -> {"use": an eval (default: the name), "every": steps, and its options}
             "icl": "fewshot_holdout",  # the suite shown as ICL
             "iwl": "no_support_zipfian",  # the suite shown as IWL
+            "headlines": (),  # instead of the two: {"title": ..., "eval": ..., "metric": ..., "at": {axis: label}}, ...
             "every": 250,  # steps between evaluations
             "num_sequences": 512,  # per suite and member
             "batch_size": 128,

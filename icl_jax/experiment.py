@@ -11,8 +11,9 @@ from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax import registry
 from icl_jax.evals.evaluate import suites_eval
-from icl_jax.evals.more import build_evals, check_evals
+from icl_jax.evals.more import axes_of, build_evals, check_evals
 from icl_jax.evals.suites import validate_suites
+from icl_jax.headlines import check_measured
 from icl_jax.models import taps
 from icl_jax.models.build import Model
 from icl_jax.models.taps import Patch
@@ -103,6 +104,7 @@ def prepare_experiment(
         evals = (suites_eval(spec.evals, source, seen), *evals)
     evals = (*evals, *build_evals(spec, source))
     check_evals(evals)
+    check_measured(plan.headlines, axes_of(evals))
     objective = found["objective"].builder()(spec)
     model.check(objective.logits_at)
     parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import more_evals
 from icl_jax.evals.suites import resolve_suites
+from icl_jax.headlines import DEFAULTS, Headline, check_named, headlines_of
 from icl_jax.registry import find, load
 from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults
 
@@ -60,8 +61,7 @@ class Start:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunPlan:
-    """What is to be done. icl, iwl: suites shown as in-context and in-weights learning ("": none); config: it as plain
-    JSON values, for run.json."""
+    """What is to be done. headlines: what is shown of it; config: it as plain JSON values, for run.json."""
 
     name: str
     spec: RunSpec
@@ -70,8 +70,7 @@ class RunPlan:
     keep: Keep
     runtime: Runtime
     start: Start
-    icl: str
-    iwl: str
+    headlines: tuple[Headline, ...]
     config: dict[str, Any]
 
     @property
@@ -104,9 +103,10 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
     members = [dataclasses.replace(m, hypers=defaults | m.hypers) for m in members or cfg.members_of(config)]
     config = cfg.with_room(config, members)
     kept, runtime = config.checkpoint, config.runtime
+    spec = cfg.run_spec(config, suites_of(config))
     plan = RunPlan(
         name=config.name,
-        spec=cfg.run_spec(config, suites_of(config)),
+        spec=spec,
         members=tuple(members),
         intervals=Intervals(config.evals.every, kept.every, runtime.chunk_steps),
         keep=Keep(kept.keep_last, tuple(kept.keep_steps), kept.keep_every, kept.keep_log),
@@ -114,13 +114,11 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
             runtime.devices, runtime.batch_shards, runtime.accumulate, runtime.tensorboard, runtime.figures
         ),
         start=start_of(config),
-        icl=config.evals.icl,
-        iwl=config.evals.iwl,
+        headlines=_headlines(config, spec),
         config=config_to_json(config),
     )
     plan.chunk()
     _check_keep(plan.keep, plan.intervals.save)
-    _check_headline(plan)
     more_evals.check(plan.spec, plan.intervals.evaluate)
     return plan
 
@@ -153,12 +151,18 @@ def _check_keep(keep: Keep, save: int) -> None:
         raise ValueError(f"checkpoint.keep_last {keep.last}: the newest must be kept; use 1 or more")
 
 
-def _check_headline(plan: RunPlan) -> None:
-    names = [name for name, _ in plan.spec.evals.suites]
-    for role in ("icl", "iwl"):
-        suite = getattr(plan, role)
-        if suite not in names and (names or suite):
-            raise ValueError(f"evals.{role} = {suite!r} is not among evals.suites {names}; add it there")
+def _headlines(config: ConfigDict, spec: RunSpec) -> tuple[Headline, ...]:
+    suites, more = ([name for name, _ in named] for named in (spec.evals.suites, spec.evals.more))
+    headlines = headlines_of(config.evals, suites)
+    check_named(headlines, config.evals, [*suites, *more])
+    defaults = cfg.default_config().evals
+    for field in DEFAULTS if config.evals.headlines else ():
+        if config.evals[field] not in ("", defaults[field]):
+            raise ValueError(
+                f"evals.{field} = {config.evals[field]!r} is shown nowhere where evals.headlines says what is; name it "
+                "there, or leave one of the two out"
+            )
+    return headlines
 
 
 def suite_names(config: ConfigDict) -> tuple[str, ...]:

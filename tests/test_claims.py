@@ -11,8 +11,11 @@ from scipy.stats import spearmanr
 from sweep_table import results
 
 from icl_jax import claims
+from icl_jax.headlines import Headline
 from icl_jax.report.judge import Bound, _extremes
 from icl_jax.report.statistics import interval
+
+HEADLINES = (Headline("ICL", "headline_icl"), Headline("IWL", "headline_iwl"))
 
 P, NONE, ALL = "p_bursty", {"p_bursty": 0}, {"p_bursty": 1}
 ICL = claims.final("icl")
@@ -32,7 +35,7 @@ def table_of(curve=simple, labels=None, **how):
 
 
 def verdict(claim, table=None, **how):
-    (found,) = claims.judge([claim], table_of() if table is None else table, "headline_icl", "headline_iwl", **how)
+    (found,) = claims.judge([claim], table_of() if table is None else table, HEADLINES, **how)
     return found
 
 
@@ -555,7 +558,7 @@ def chained():
 def test_a_claim_that_does_not_fit_is_caught_before_any_run_and_undecided_after(claim, problem):
     table, planned = chained()
     good = claims.within("good", ICL, {P: 0.5}, low=0)
-    bad, fine = claims.judge([claim, good], table, "headline_icl", "headline_iwl")
+    bad, fine = claims.judge([claim, good], table, HEADLINES)
     assert (bad.verdict, bad.n, bad.effect_text) == ("undecided", 0, "-") and problem in bad.reason
     assert fine.verdict == "holds"
     check(planned, good)
@@ -566,7 +569,7 @@ def test_a_claim_that_does_not_fit_is_caught_before_any_run_and_undecided_after(
 
 def check(planned, *found):
     suites = ["headline_icl", "headline_iwl", "chosen"]
-    claims.check_claims(found, planned, suites, ("accuracy", "share"), 100, icl="headline_icl", iwl="headline_iwl")
+    claims.check_claims(found, planned, suites, ("accuracy", "share"), 100, HEADLINES)
 
 
 @pytest.mark.parametrize(

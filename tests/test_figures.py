@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from icl_jax.data.banks import load_bank
+from icl_jax.headlines import Headline
 from icl_jax.report.curves import curves
 from icl_jax.report.figures import _colours, learning_figure
 from icl_jax.report.pictures import bank_figure
@@ -15,7 +16,7 @@ from icl_jax.spec import BankSpec
 from icl_jax.training.store import to_table
 
 STEPS = np.arange(0, 4001, 200)
-SUITES = {"icl_suite": "icl", "iwl_suite": "iwl"}
+SUITES = {"headlines": (Headline("ICL", "icl"), Headline("IWL", "iwl"))}
 
 
 def rise_and_fall(p: float, steps: np.ndarray, draw) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +130,7 @@ def test_the_same_table_gives_the_same_files(tmp_path):
 
 
 def test_a_suite_that_was_not_evaluated_leaves_its_panel_empty(tmp_path):
-    options = {"icl_suite": "icl", "iwl_suite": "nothing", "group_by": ["p_bursty"]}
+    options = {"headlines": (Headline("ICL", "icl"), Headline("IWL", "nothing")), "group_by": ["p_bursty"]}
     assert len(learning_figure(make_table(), tmp_path / "f", title="t", **options)) == 2
     assert "| 0.9 " in final_table(make_table(), **options)
 

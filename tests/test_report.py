@@ -14,6 +14,7 @@ from scipy import stats
 from sweep_table import results
 
 from icl_jax import claims, default_config
+from icl_jax.headlines import Headline
 from icl_jax.report.claims_markdown import claims_markdown
 from icl_jax.report.data import SweepData
 from icl_jax.report.inline import inline
@@ -26,6 +27,7 @@ from icl_jax.report.style import DARK, NAMED, sequential, sequential_dark
 from icl_jax.report.view import view
 
 ICL, IWL, P = "headline_icl", "headline_iwl", "p_bursty"
+HEADLINES = (Headline("ICL", ICL), Headline("IWL", IWL))
 STEPS = range(0, 1001, 250)
 NASTY = "<script>alert('1')</script> & \"$5\" $"
 
@@ -46,7 +48,7 @@ def make(labels, claimed=(), name="made up", seeds=range(3), status=None, table=
     environment = {"command": "icl sweep run configs/x.py:laptop", "jax": "0.0", "bank": {"name": "glyphs"}}
     doc = f"Title of {name}.\n\nThe recipe."
     return SweepData(
-        name, f"Title of {name}.", doc, config, environment, table, tuple(labels), list(claimed), ICL, IWL, counts
+        name, f"Title of {name}.", doc, config, environment, table, tuple(labels), list(claimed), HEADLINES, counts
     )
 
 

@@ -216,13 +216,13 @@ def test_graceful_stop_does_nothing_outside_the_main_thread():
 
 def run_progress(num_members: int, capsys, **options) -> str:
     members = [f"p_bursty={i / 10:g} seed=0" for i in range(num_members)]
-    with Progress(members, 1000, 32, title="bank: glyphs", **options) as progress:
+    with Progress(members, 1000, 32, title="bank: glyphs", headlines=("ICL", "IWL"), **options) as progress:
         progress.phase("compiling")
-        progress.update(0, np.full(num_members, 2.3), None, None, ["running"] * num_members)
+        progress.update(0, np.full(num_members, 2.3), [None, None], ["running"] * num_members)
         progress.phase("training")
         loss = np.linspace(2.0, np.nan, num_members)
         icl, status = np.linspace(0, 1, num_members), ["running"] * num_members
-        progress.update(500, loss, icl, 1 - icl, ["diverged at 300", *status[1:]])
+        progress.update(500, loss, [icl, 1 - icl], ["diverged at 300", *status[1:]])
     return capsys.readouterr().out
 
 

@@ -44,3 +44,17 @@ def _check_axis(which: str, axis: str, labels: tuple, name: str) -> None:
         raise ValueError(f"{which} has no labels; give it some in coords")
     if len(set(labels)) != len(labels):
         raise ValueError(f"{which} has the same label twice; a row must say which it is")
+
+
+def axes_of(evals: tuple) -> dict[str, dict[str, dict[str, tuple]]]:
+    """Returns suite or eval -> metric -> axis -> labels, of metrics that the table has whole."""
+    found = {}
+    for e in evals:
+        metrics = {metric: {axis: tuple(e.coords[axis]) for axis in axes} for metric, axes in e.axes.items()}
+        metrics = {metric: axes for metric, axes in metrics.items() if size_of(axes) <= MOST}
+        if e.name != "suites":
+            found[e.name] = metrics
+            continue
+        own = {metric: {a: labels for a, labels in axes.items() if a != "suite"} for metric, axes in metrics.items()}
+        found |= dict.fromkeys(e.coords["suite"], own)
+    return found

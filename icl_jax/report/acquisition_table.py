@@ -9,7 +9,7 @@ from icl_jax.report.html import Markup, render, table, tag
 from icl_jax.report.inline import colour
 from icl_jax.report.statistics import Acquisition, interval, summarise
 from icl_jax.report.style import DARK, short_number
-from icl_jax.report.view import Suite, View, text
+from icl_jax.report.view import Shown, View, text
 
 HEAD = (
     "runs",
@@ -33,7 +33,7 @@ LEGEND = (
 )
 
 
-def acquisition_table(view: View, suite: Suite, labels: Sequence[str]) -> Markup:
+def acquisition_table(view: View, suite: Shown, labels: Sequence[str]) -> Markup:
     """Returns a row per setting."""
     groups: dict[tuple, list[Acquisition]] = {}
     for run in suite.acquired:
@@ -45,7 +45,7 @@ def acquisition_table(view: View, suite: Suite, labels: Sequence[str]) -> Markup
         [*names, *HEAD],
         rows,
         numbers=range(len(names), len(names) + len(HEAD)),
-        caption=f"{suite.title} learning ({suite.name})",
+        caption=f"{suite.heading} ({suite.name})",
     )
 
 

@@ -19,7 +19,8 @@ def learning(view: View) -> str:
         parts.append("Band: 95 % interval of the mean (Student's t over seeds).")
     if 1 < most <= MOST_SEEDS and not many and not view.drawn:
         parts.append("Thin: each seed.")
-    parts.append("Dashed: floor and ceiling, the best oracle without the mechanism under test and the one with it.")
+    if any(suite.bounded for suite in view.suites):
+        parts.append("Dashed: floor and ceiling, the best oracle without the mechanism under test and the one with it.")
     if any(runs.diverged.any() for runs in _shown(view)):
         parts.append("Cross: a run diverged; it counts up to there.")
     if any(not run.diverged and not run.is_complete(view.end) for suite in view.suites for run in suite.acquired):
@@ -31,14 +32,15 @@ def final(view: View) -> str:
     """Returns the caption of final and peak scores."""
     several = any(len(runs.final) > 1 for runs in _shown(view))
     of = "mean over seeds with its 95 % interval" if several else "one seed"
-    parts = [f"Dot: accuracy at step {view.end:,.0f}, {of}."]
-    if shows_peaks(view):
+    what = "accuracy" if all(suite.headline.is_accuracy for suite in view.suites) else "value"
+    parts = [f"Dot: {what} at step {view.end:,.0f}, {of}."]
+    if view.chosen_by and shows_peaks(view):
         parts.append(f"Ring: largest accuracy over training ({'mean over seeds, ' if several else ''}biased up).")
-    else:
+    elif view.chosen_by:
         parts.append(f"With {len(view.values)} lines, peaks are left out; the table has them.")
     if view.drawn:
-        parts.append("Of several random draws: the one of highest final ICL.")
-    spots = view.icl.runs or view.iwl.runs
+        parts.append(f"Of several random draws: {_chosen(view)}.")
+    spots = next((suite.runs for suite in view.suites if suite.runs), {})
     absent = [view.name(*place) for place, spot in view.best.items() if spot in spots and not len(spots[spot].final)]
     if absent:
         more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
@@ -48,7 +50,8 @@ def final(view: View) -> str:
 
 def phase(view: View) -> str:
     """Returns the caption of phase diagrams."""
-    return f"Accuracy at step {view.end:,.0f}, mean over {view.seeds}; a dash: no run has come to that step."
+    what = "Accuracy" if all(suite.headline.is_accuracy for suite in view.suites) else "Value"
+    return f"{what} at step {view.end:,.0f}, mean over {view.seeds}; a dash: no run has come to that step."
 
 
 def columns(view: View) -> str:
@@ -67,14 +70,18 @@ def _coloured(view: View) -> str:
     if (named := len(view.coloured)) == len(view.values):
         return ""
     of = f"{named} of {len(view.values)} values of {view.primary}"
-    return f"In colour: the {of} with the highest final ICL; grey: the others."
+    which = f" with the highest final {view.chosen_by}" if view.chosen_by else ""
+    return f"In colour: the {of}{which}; grey: the others."
 
 
 def _draws(view: View) -> str:
     if not view.drawn:
         return ""
     most = max(map(len, view.draws.values()))
-    return (
-        f"Of up to {most} random draws for each setting the one of highest final ICL is bold, chosen by what is shown, "
-        "which favours it (claims can choose on one suite and report another). Faint: means of the others."
-    )
+    favours = "chosen by what is shown, which favours it (claims can choose on one suite and report another)"
+    note = f", {favours}" if view.chosen_by else ""
+    return f"Of up to {most} random draws for each setting {_chosen(view)} is bold{note}. Faint: means of the others."
+
+
+def _chosen(view: View) -> str:
+    return f"the one of highest final {view.chosen_by}" if view.chosen_by else "the first"

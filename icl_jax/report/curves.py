@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-FIXED = ("member", "step", "suite", "metric", "value")
+from icl_jax.columns import rows_at
+from icl_jax.headlines import Coords, Headline
+
 Setting = tuple[float | str, ...]
 
 
@@ -31,16 +32,17 @@ class Curves:
         return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
 
 
-def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str]) -> Curves:
-    """Returns the curves of a metric without coordinates; settings, in order, by the hypers `group_by`.
+def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str], at: Coords = ()) -> Curves:
+    """Returns the curves of a metric at exactly these coordinates; settings, in order, by the hypers `group_by`.
 
     A seed is a member: a row of its own even where two members have the same seeds. A member that
     diverged (suite "train", metric "diverged": the step, or -1) has no values after that step.
     """
     keys = [name for name in table.column_names if name.startswith(("hyper/", "seed/"))]
     place = [1 + keys.index(f"hyper/{name}") for name in group_by if f"hyper/{name}" in keys]
-    members = _lines(table, suite, metric, keys)
-    diverged = {member: max(line.values()) for member, line in _lines(table, "train", "diverged", keys).items()}
+    members = _lines(rows_at(table, suite, metric, at), keys)
+    diverged = _lines(rows_at(table, "train", "diverged"), keys)
+    diverged = {member: max(line.values()) for member, line in diverged.items()}
     steps = np.unique([step for line in members.values() for step in line]).astype(int)
     values: dict[Setting, list] = {}
     cut: dict[Setting, list] = {}
@@ -54,17 +56,29 @@ def curves(table: pa.Table, suite: str, metric: str, group_by: Sequence[str]) ->
     return Curves(steps, *({setting: np.asarray(of[setting]) for setting in settings} for of in (values, cut)))
 
 
-def _lines(table: pa.Table, suite: str, metric: str, keys: Sequence[str]) -> dict[tuple, dict[int, float]]:
+def _lines(rows: pa.Table, keys: Sequence[str]) -> dict[tuple, dict[int, float]]:
     """Returns value by step, by member: its index, hypers and seeds, as several runs may be in a table."""
-    chosen = (pc.field("suite") == suite) & (pc.field("metric") == metric)
-    for name in set(table.column_names) - {*FIXED, *keys}:
-        chosen &= pc.field(name).is_null()
-    rows = table.filter(chosen)
     identity = zip(*(rows[name].to_pylist() for name in ["member", *keys]), strict=True)
     lines: dict[tuple, dict[int, float]] = {}
     for member, step, value in zip(identity, rows["step"].to_pylist(), rows["value"].to_pylist(), strict=True):
         lines.setdefault(member, {})[step] = value
     return lines
+
+
+def headline_curves(table: pa.Table, headline: Headline, group_by: Sequence[str]) -> Curves:
+    """Returns the curves of a headline."""
+    return curves(table, headline.suite, headline.metric, group_by, headline.at)
+
+
+def has_bounds(table: pa.Table, headline: Headline) -> bool:
+    """Returns whether a headline is the accuracy of a suite, with floor and ceiling in the table."""
+    plain = headline.metric == "accuracy" and not headline.at
+    return plain and rows_at(table, headline.suite, "floor").num_rows > 0
+
+
+def has_plane(headlines: Sequence[Headline]) -> bool:
+    """Returns whether the first two of several headlines are drawn one against the other: where they are accuracies."""
+    return len(headlines) > 1 and all(headline.is_accuracy for headline in headlines[:2])
 
 
 def label(setting: Setting, group_by: Sequence[str]) -> str:

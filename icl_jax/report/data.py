@@ -4,6 +4,8 @@ import dataclasses
 
 import pyarrow as pa
 
+from icl_jax.headlines import Headline
+
 
 @dataclasses.dataclass(frozen=True)
 class SweepData:
@@ -11,7 +13,7 @@ class SweepData:
 
     title: first line of the config's docstring; doc: all of it; config, environment: as JSON values;
     table: the results; labels: names of the swept quantities; claims: see `icl_jax.report.claims`;
-    icl, iwl: the headline suites; status: counts by name (cells, done, diverged, failed, ...);
+    headlines: what it is shown by; status: counts by name (cells, done, diverged, failed, ...);
     planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without results count as unfinished.
     """
 
@@ -23,7 +25,6 @@ class SweepData:
     table: pa.Table
     labels: tuple[str, ...]
     claims: list
-    icl: str
-    iwl: str
+    headlines: tuple[Headline, ...]
     status: dict
     planned: dict | None = None

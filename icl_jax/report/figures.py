@@ -1,4 +1,4 @@
-"""The figure of a run: in-context and in-weights learning over training, and one against the other."""
+"""The figure of a run: its headlines over training, and the first two one against the other."""
 
 import pathlib
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from icl_jax.headlines import Headline
 from icl_jax.paths import as_path
 from icl_jax.report.bounds import draw_bound
-from icl_jax.report.curves import Curves, Setting, curves
+from icl_jax.report.curves import Curves, Setting, curves, has_bounds, has_plane, headline_curves
 from icl_jax.report.style import (
     MUTED,
     STYLE,
@@ -25,9 +26,11 @@ from icl_jax.report.style import (
     save,
     scale_steps,
     sequential,
+    value_axis,
 )
 
 _LEFT, _RIGHT = 0.045, 0.88  # of the panels, as a share of the figure's width
+MOST_PANELS = 4  # headlines
 _MOST_NAMED = 18  # settings in the legend
 
 
@@ -36,37 +39,40 @@ def learning_figure(
     out: str | pathlib.Path,
     *,
     title: str,
-    icl_suite: str,
-    iwl_suite: str,
+    headlines: Sequence[Headline],
     group_by: Sequence[str] = (),
 ) -> list[pathlib.Path]:
     """Writes out.png and out.svg and returns their paths.
 
-    Left and middle: the headline accuracy of the two suites over steps, one colour per setting of the
-    hypers `group_by`, a thin line per seed and their mean in bold, floor and ceiling dashed. Right:
-    one against the other, from the open ring to the dot. NaN (a member that diverged) ends a line.
+    A panel for each headline (at most MOST_PANELS) over steps, one colour per setting of the hypers `group_by`, a thin
+    line per seed and their mean in bold; of the accuracy of a suite floor and ceiling dashed. Where the first two are
+    such accuracies, on the right one against the other, from the open ring to the dot. NaN (a member that diverged)
+    ends a line.
     """
-    icl, iwl = (curves(table, suite, "accuracy", group_by) for suite in (icl_suite, iwl_suite))
-    colours = _colours(sorted({*icl.values, *iwl.values}))
+    shown = list(headlines[:MOST_PANELS])
+    data = [headline_curves(table, headline, group_by) for headline in shown]
+    colours = _colours(sorted({setting for curve in data for setting in curve.values}))
+    ratios = [1.0] * len(shown) + [0.8] * has_plane(shown)
+    wide = max(sum(ratios), 1.8) / 2.8  # in figures of two panels and a plane
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.5), facecolor="white")
+        figure = Figure(figsize=(11 * wide, 4.5), facecolor="white")
         FigureCanvasAgg(figure)
-        place = {"left": _LEFT, "right": _RIGHT, "bottom": 0.125, "top": 0.725}
-        grid = figure.add_gridspec(1, 3, **place, wspace=0.33, width_ratios=(1, 1, 0.8))
-        left, middle, right = (figure.add_subplot(cell) for cell in grid)
-        for axes, data, suite, name in (
-            (left, icl, icl_suite, "In-context learning"),
-            (middle, iwl, iwl_suite, "In-weights learning"),
-        ):
-            head(axes, name, f"accuracy, {suite}")
-            accuracy_axis(axes)
-            _draw_curves(axes, data, colours)
-            _draw_bounds(axes, table, suite, group_by, colours)
-        head(right, "One against the other", "in-context accuracy")
-        accuracy_axis(right)
-        _draw_plane(right, icl, iwl, colours)
-        _draw_title(figure, title, icl if icl else iwl)
-        _draw_legend(figure, colours, group_by)
+        place = {"left": _LEFT / wide, "right": 1 - (1 - _RIGHT) / wide, "bottom": 0.125, "top": 0.725}
+        grid = figure.add_gridspec(1, len(ratios), **place, wspace=0.33, width_ratios=ratios)
+        panels = [figure.add_subplot(cell) for cell in grid]
+        for axes, headline, curve in zip(panels, shown, data, strict=False):
+            head(axes, f"{headline.long} learning" if headline.is_default else headline.title, headline.measure)
+            accuracy_axis(axes) if headline.is_accuracy else value_axis(axes)
+            _draw_curves(axes, curve, colours)
+            if has_bounds(table, headline):
+                _draw_bounds(axes, table, headline.suite, group_by, colours)
+        if has_plane(shown):
+            first, second = shown[:2]
+            head(panels[-1], "One against the other", first.subject)
+            accuracy_axis(panels[-1])
+            _draw_plane(panels[-1], data[0], data[1], colours, second.subject)
+        _draw_title(figure, title, next(filter(None, data), data[0]), _LEFT / wide)
+        _draw_legend(figure, colours, group_by, 1 - (1 - _RIGHT - 0.022) / wide)
         return [save(figure, as_path(f"{out}{suffix}")) for suffix in (".png", ".svg")]
 
 
@@ -99,19 +105,20 @@ def _level(values: np.ndarray) -> float:
     return float(np.mean(values[np.isfinite(values)]))
 
 
-def _draw_plane(axes: Axes, icl: Curves, iwl: Curves, colours: dict) -> None:
+def _draw_plane(axes: Axes, up: Curves, across: Curves, colours: dict, subject: str) -> None:
+    """subject: what is measured along x."""
     plane_axes(axes)
-    axes.set_xlabel("in-weights accuracy")
-    steps, at_iwl, at_icl = np.intersect1d(iwl.steps, icl.steps, return_indices=True)
-    for setting in (s for s in icl.values if s in iwl.values and len(steps)):
-        path = np.stack([iwl.mean(setting)[at_iwl], icl.mean(setting)[at_icl]])
+    axes.set_xlabel(subject)
+    steps, at_across, at_up = np.intersect1d(across.steps, up.steps, return_indices=True)
+    for setting in (s for s in up.values if s in across.values and len(steps)):
+        path = np.stack([across.mean(setting)[at_across], up.mean(setting)[at_up]])
         path = path[:, np.isfinite(path).all(0)]
         if path.shape[1]:
             draw_path(axes, path, colours[setting])
 
 
-def _draw_title(figure: Figure, title: str, data: Curves) -> None:
-    figure.text(_LEFT, 0.97, title, fontsize=14, fontweight="bold", va="top")
+def _draw_title(figure: Figure, title: str, data: Curves, left: float) -> None:
+    figure.text(left, 0.97, title, fontsize=14, fontweight="bold", va="top")
     seeds = [len(values) for values in data.values.values()]
     if not seeds:
         return
@@ -119,14 +126,14 @@ def _draw_title(figure: Figure, title: str, data: Curves) -> None:
     text = f"{_plural(len(seeds), 'setting')}, {count} seed{'s' if max(seeds) > 1 else ''}"
     text += " each" if len(seeds) > 1 else ""
     text += "; bold: mean, thin: each seed" if max(seeds) > 1 else ""
-    figure.text(_LEFT, 0.902, text, fontsize=9.5, color=MUTED, va="top")
+    figure.text(left, 0.902, text, fontsize=9.5, color=MUTED, va="top")
 
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str]) -> None:
+def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str], left: float) -> None:
     """Settings from high to low beside the panels, under the names of their hypers."""
     settings = [setting for setting in reversed(colours) if setting]
     settings = settings[:: -(-len(settings) // _MOST_NAMED) or 1]  # too many: every second, third, ...
@@ -139,7 +146,7 @@ def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str]) -> None
         [" / ".join(f"{value:g}" for value in setting) for setting in settings],
         title=" /\n".join(group_by),
         loc="upper left",
-        bbox_to_anchor=(_RIGHT + 0.022, 0.79),
+        bbox_to_anchor=(left, 0.79),
         fontsize=size,
         title_fontsize=size,
         alignment="left",

@@ -3,14 +3,15 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from icl_jax.headlines import Coords, Headline
 from icl_jax.names import suggest
-from icl_jax.report.measure import Measured, Results, Statistic
+from icl_jax.report.measure import Measured, Results, Statistic, resolve
 from icl_jax.report.statistics import FEWEST_SEEDS, interval
 from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
 
@@ -98,15 +99,15 @@ def _number(value: float) -> str:
 def judge(
     claims: Iterable[Claim],
     table: pa.Table,
-    icl: str,
-    iwl: str,
+    headlines: Iterable[Headline],
     num_steps: int | None = None,
     planned: Planned | None = None,
 ) -> list[Verdict]:
     """Returns a verdict per claim on the results table of a sweep.
 
-    icl, iwl: the headline suites. planned: cell -> (labels, seeds, steps) of the whole sweep, so that runs without
-    results count as unfinished. num_steps: where runs end that are not planned; default: the table's largest step.
+    headlines: of the sweep, which statistics may name. planned: cell -> (labels, seeds, steps) of the whole sweep, so
+    that runs without results count as unfinished. num_steps: where runs end that are not planned; default: the table's
+    largest step.
     The unit is the seed: the tuple of the seeds that vary. A unit counts when every run it takes is done. A run that
     diverged counts too: with what was measured before, and for what was not with the value least favourable to the
     claim, of those that the metric can have; where it can have any, there is no verdict. An onset that was not seen
@@ -114,7 +115,7 @@ def judge(
     unfinished runs, a metric without a value (NaN), or a claim that does not fit the table: undecided, with the
     reason. No correction for the number of claims.
     """
-    results = Results(table, icl, iwl, num_steps, planned)
+    results = Results(table, headlines, num_steps, planned)
     return [_judge(claim, results) for claim in claims]
 
 
@@ -311,32 +312,50 @@ def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray)
 
 
 def check_claims(
-    claims: Iterable[Claim], planned: Planned, suites: Iterable[str], metrics: Sequence[str], every: int, **headlines
+    claims: Iterable[Claim],
+    planned: Planned,
+    suites: Collection[str],
+    metrics: Sequence[str],
+    every: int,
+    headlines: Sequence[Headline] = (),
+    more: Mapping[str, int] | None = None,
 ) -> None:
     """Raises ValueError for the first claim that could not be judged on the planned cells.
 
     planned: cell -> (labels, seeds, steps) of the whole sweep; suites: those that will be evaluated ("train"
-    is always there), and their metrics, at each multiple of `every` steps; icl, iwl: the headline suites. Catches
-    misspelt labels, values, suites and metrics, steps without an evaluation, settings that no cell has, and
-    settings that pick several cells of one seed.
+    is always there), and their metrics, at each multiple of `every` steps; more: the steps between two runs of each
+    eval beside the suites, whose metrics a run knows. Catches misspelt labels, values, suites and metrics, steps
+    without an evaluation, settings that no cell has, and settings that pick several cells of one seed.
     """
-    cells = planned_cells(planned)
-    known = {*suites, "train", *headlines}
+    cells, more = planned_cells(planned), more or {}
+    known = {*suites, *more, "train"}
     end = max((cell.end for cell in cells.values()), default=0)
     for claim in claims:
         try:
             claim.of.check_window()
             _check_suites(claim.of, known, headlines)
-            _check_measured(claim.of, metrics, every, end)
+            suite, metric, at = resolve(headlines, claim.of.suite, claim.of.metric, claim.of.coords)
+            if suite not in more:
+                _check_metric(claim.of, metric, at, metrics)
+            _check_steps(claim.of, more.get(suite, every), end)
             for setting in claim.settings(cells):
                 pick(cells, setting, claim.of.best and claim.of.best.label)
         except ValueError as problem:
             raise ValueError(f"claim {claim.name!r}: {problem}") from None
 
 
-def _check_measured(of: Statistic, metrics: Sequence[str], every: int, end: int) -> None:
-    if of.metric not in metrics and "train" not in of.suites():
-        raise ValueError(f"no metric {of.metric!r}{suggest(of.metric, metrics)}")
+def _check_metric(of: Statistic, metric: str, at: Coords, metrics: Sequence[str]) -> None:
+    if "train" in of.suites():
+        return
+    if metric not in metrics:
+        raise ValueError(f"no metric {metric!r}{suggest(metric, metrics)}")
+    axes = {"patch": ()} if metric == "changed" else {}
+    if {axis for axis, _ in at} != axes.keys():
+        has = f"it has {', '.join(axes)}" if axes else "it has none"
+        raise ValueError(f"coords {dict(at)} of {metric} of {of.suite!r} are not its axes; {has}")
+
+
+def _check_steps(of: Statistic, every: int, end: int) -> None:
     if of.window is not None and (of.window % every or of.window > (of.step or end)):
         fits = max(1, min(of.step or end, of.window) // every) * every
         raise ValueError(
@@ -348,9 +367,10 @@ def _check_measured(of: Statistic, metrics: Sequence[str], every: int, end: int)
         raise ValueError(f"no evaluation at step {of.step}: they come every {every} steps up to {end}; use {fits}")
 
 
-def _check_suites(of: Statistic, known: set[str], headlines: Mapping[str, str]) -> None:
+def _check_suites(of: Statistic, known: set[str], headlines: Sequence[Headline]) -> None:
+    titles = {headline.title.lower() for headline in headlines}
     for suite in of.suites():
-        if suite not in known:
-            raise ValueError(f"no suite {suite!r}{suggest(suite, known)}")
-    if of.best and headlines.get(of.suite, of.suite) == headlines.get(of.best.select, of.best.select):
+        if suite not in known and suite.lower() not in titles:
+            raise ValueError(f"no suite {suite!r}{suggest(suite, known | titles)}")
+    if of.best and resolve(headlines, of.suite, "")[0] == resolve(headlines, of.best.select, "")[0]:
         raise ValueError(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")

@@ -1,19 +1,22 @@
 """One number per run: the statistics that claims are about."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from icl_jax.columns import coordinates
+from icl_jax.headlines import DEFAULTS, Coords, Headline, check_place, coords_of, place
 from icl_jax.names import suggest
 from icl_jax.report.series import LABEL, SEED, Series, series, windowed
 from icl_jax.report.statistics import acquisition
 from icl_jax.report.units import Cell, Planned, Undecidable, planned_cells
 
 KINDS = ("final", "peak", "decay", "onset", "at")
-HEADLINES = {"icl": "ICL", "iwl": "IWL"}
 TRAIN = "train"  # the suite of what is measured while training, as means over chunks
 _NOT_BEST = ("decay", "onset")  # more of them is not better
 _SHARES = ("accuracy", "accuracy_all", "accuracy_context", "floor", "ceiling")
@@ -34,9 +37,10 @@ class Best:
 class Statistic:
     """What one run is reduced to; made by `final`, `peak`, `decay`, `onset` and `at`.
 
-    suite, select: an evaluation suite, or "icl" or "iwl" for the headline suites of the config, or "train".
-    window: of "train", the steps that a value is the mean of. ValueError for a kind, a step, a window or a `best`
-    that makes no sense.
+    suite, select: a suite or another eval, or the title of a headline of the config in any case (icl, iwl), which
+    stands for its suite, its coordinates and, where no other is named, its metric; or "train". coords: axis -> label of
+    each axis of the metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of.
+    ValueError for a kind, a step, a window or a `best` that makes no sense.
     """
 
     kind: str
@@ -46,8 +50,10 @@ class Statistic:
     step: int | None = None
     best: Best | None = None
     window: int | None = None
+    coords: Coords | Mapping[str, Any] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "coords", coords_of(self.coords))
         if self.kind not in KINDS:
             raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
         if (self.step is None) == (self.kind == "at"):
@@ -56,6 +62,8 @@ class Statistic:
             raise ValueError(f"statistic {self.kind!r} with select {self.select!r}: only 'peak' and 'decay' take it")
         if self.kind == "onset" and self.metric != "accuracy":
             raise ValueError(f"onset of metric {self.metric!r}: floor and ceiling are accuracies; leave metric out")
+        if self.kind == "onset" and self.coords:
+            raise ValueError(f"onset at {place(self.coords)}: floor and ceiling are of whole suites; leave coords out")
         if self.window is not None and (self.suite != TRAIN or self.window < 1):
             raise ValueError(
                 f"statistic of {self.suite!r} with window {self.window}: a window is a number of training steps, for "
@@ -94,7 +102,7 @@ class Statistic:
 
     def __str__(self) -> str:
         """Returns "final ICL", "peak accuracy on flipped", ..."""
-        of = _subject(self.suite, self.metric)
+        of = _subject(self.suite, self.metric) + (f" at {place(self.coords)}" if self.coords else "")
         text = {
             "final": f"final {of}",
             "peak": f"peak {of}",
@@ -103,37 +111,56 @@ class Statistic:
             "at": f"{of} at step {self.step}",
         }[self.kind]
         text += f", mean of {self.window:,} steps" if self.window else ""
-        text += f" (peak chosen on {HEADLINES.get(self.select, self.select)})" if self.select else ""
+        text += f" (peak chosen on {_called(self.select)})" if self.select else ""
         if self.best:
-            text += f" of the best {self.best.label} on {HEADLINES.get(self.best.select, self.best.select)}"
+            text += f" of the best {self.best.label} on {_called(self.best.select)}"
         return text
 
 
+def _called(suite: str) -> str:
+    return DEFAULTS.get(suite, suite)
+
+
 def _subject(suite: str, metric: str) -> str:
-    if suite not in HEADLINES:
+    if suite not in DEFAULTS:
         return f"{metric} on {suite}"
-    return HEADLINES[suite] if metric == "accuracy" else f"{HEADLINES[suite]} {metric}"
+    return _called(suite) if metric == "accuracy" else f"{_called(suite)} {metric}"
 
 
-def final(suite: str, metric: str = "accuracy", window: int | None = None) -> Statistic:
-    """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps."""
-    return Statistic("final", suite, metric, window=window)
+def final(
+    suite: str, metric: str = "accuracy", window: int | None = None, coords: Mapping[str, Any] | None = None
+) -> Statistic:
+    """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps. coords: of a
+    metric with axes, the label on each of them, such as {"position": 3}."""
+    return Statistic("final", suite, metric, window=window, coords=coords or ())
 
 
-def peak(suite: str, select: str | None = None, metric: str = "accuracy", window: int | None = None) -> Statistic:
+def peak(
+    suite: str,
+    select: str | None = None,
+    metric: str = "accuracy",
+    window: int | None = None,
+    coords: Mapping[str, Any] | None = None,
+) -> Statistic:
     """Returns the value at the step where `select`, another suite, is largest (the first such step).
 
     Without `select` the peak is chosen on the values it reports, the largest of many noisy ones: with
     1,000 sequences (standard error .016) and 30 evaluations of a flat curve it may lie .03 too high.
-    Of suite "train": over the means of windows of `window` steps.
+    Of suite "train": over the means of windows of `window` steps. coords: as in `final`, of both suites.
     """
-    return Statistic("peak", suite, metric, select, window=window)
+    return Statistic("peak", suite, metric, select, window=window, coords=coords or ())
 
 
-def decay(suite: str, select: str | None = None, metric: str = "accuracy", window: int | None = None) -> Statistic:
+def decay(
+    suite: str,
+    select: str | None = None,
+    metric: str = "accuracy",
+    window: int | None = None,
+    coords: Mapping[str, Any] | None = None,
+) -> Statistic:
     """Returns peak minus final: transience. Without `select` it is never below 0, as the peak is biased up:
-    compare it between settings, or with a bound well above the noise. window: as in `peak`."""
-    return Statistic("decay", suite, metric, select, window=window)
+    compare it between settings, or with a bound well above the noise. window, coords: as in `peak`."""
+    return Statistic("decay", suite, metric, select, window=window, coords=coords or ())
 
 
 def onset(suite: str) -> Statistic:
@@ -141,9 +168,25 @@ def onset(suite: str) -> Statistic:
     return Statistic("onset", suite)
 
 
-def at(suite: str, step: int, metric: str = "accuracy", window: int | None = None) -> Statistic:
-    """Returns the value at a step. Of suite "train": the mean over the `window` steps up to it."""
-    return Statistic("at", suite, metric, step=step, window=window)
+def at(
+    suite: str,
+    step: int,
+    metric: str = "accuracy",
+    window: int | None = None,
+    coords: Mapping[str, Any] | None = None,
+) -> Statistic:
+    """Returns the value at a step. Of suite "train": the mean over the `window` steps up to it. coords: as in
+    `final`."""
+    return Statistic("at", suite, metric, step=step, window=window, coords=coords or ())
+
+
+def resolve(headlines: Iterable[Headline], suite: str, metric: str, at: Coords = ()) -> tuple[str, str, Coords]:
+    """Returns (suite, metric, coordinates) in the table of what a statistic names, which may be a headline's title."""
+    for headline in headlines:
+        if headline.title.lower() == suite.lower():
+            own = headline.metric if metric == "accuracy" else metric
+            return headline.suite, own, coords_of(dict(headline.at if own == headline.metric else ()) | dict(at))
+    return suite, metric, at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,50 +210,66 @@ def _exact(value: float, state: str = "") -> Measured:
 class Results:
     """The results table of a sweep, as claims ask for it.
 
-    icl, iwl: the headline suites. num_steps: where a run ends whose end `planned` does not know; default: the
+    headlines: of the sweep. num_steps: where a run ends whose end `planned` does not know; default: the
     largest step of the table. planned: the cells of the whole sweep, of which the table may lack some.
     """
 
     def __init__(
-        self, table: pa.Table, icl: str, iwl: str, num_steps: int | None = None, planned: Planned | None = None
+        self,
+        table: pa.Table,
+        headlines: Iterable[Headline],
+        num_steps: int | None = None,
+        planned: Planned | None = None,
     ):
-        self.table, self._headlines = table, {"icl": icl, "iwl": iwl}
+        self.table, self._headlines = table, tuple(headlines)
         cells = planned_cells(planned or {})
         cells |= _cells(table, {name: cell.end for name, cell in cells.items()})
         largest = max((cell.last for cell in cells.values()), default=0) if num_steps is None else num_steps
         self.cells = {name: cell if cell.end else replace(cell, end=largest) for name, cell in cells.items()}
-        self._series: dict[tuple[str, str], dict[str, Series]] = {}
+        self._series: dict[tuple[str, str, Coords], dict[str, Series]] = {}
 
     def measure(self, of: Statistic) -> dict[str, Measured]:
         """Returns the statistic of every run, by cell, without regard to `of.best`."""
         of.check_window()
-        lines = self.series(of.suite, of.metric)
+        lines = self.series(of.suite, of.metric, of.coords)
         last = max(line.steps[-1] for line in lines.values())  # a suite may be evaluated more seldom than others
         return {cell: self._measured(of, cell, lines.get(cell), last) for cell in self.cells}
 
-    def series(self, suite: str, metric: str) -> dict[str, Series]:
-        """Returns the series of a suite by cell. Undecidable where no run has the suite, or the metric."""
-        suite = self.suite(suite)
-        if (suite, metric) not in self._series:
+    def series(self, suite: str, metric: str, at: Coords = ()) -> dict[str, Series]:
+        """Returns the series of a suite, an eval or a headline by cell. Undecidable where no run has it, or not the
+        metric, or not at these coordinates."""
+        where = resolve(self._headlines, suite, metric, at)
+        if where not in self._series:
             if not self.table.num_rows:
                 raise Undecidable("no run has results yet")
-            found = {s.cell: s for s in series(self.table, suite, metric)}
+            found = {s.cell: s for s in series(self.table, *where)}
             if not found:
-                raise Undecidable(self._absent(suite, metric))
-            self._series[suite, metric] = found
-        return self._series[suite, metric]
+                raise Undecidable(self._absent(*where))
+            self._series[where] = found
+        return self._series[where]
 
-    def _line(self, suite: str, metric: str, cell: str) -> Series:
-        lines = self.series(suite, metric)
+    def _line(self, suite: str, metric: str, cell: str, at: Coords = ()) -> Series:
+        lines = self.series(suite, metric, at)
         if cell not in lines:
             raise Undecidable(f"run {cell} has no {metric} of suite {self.suite(suite)!r}; evaluate it there too")
         return lines[cell]
 
     def suite(self, name: str) -> str:
         """Returns the name of a suite in the table."""
-        return self._headlines.get(name, name)
+        return resolve(self._headlines, name, "accuracy")[0]
 
-    def _absent(self, suite: str, metric: str) -> str:
+    def _absent(self, suite: str, metric: str, at: Coords) -> str:
+        mine = self.table.filter((pc.field("suite") == suite) & (pc.field("metric") == metric))
+        if mine.num_rows:
+            axes = {
+                name: pc.unique(mine[name]).to_pylist()
+                for name in coordinates(mine.column_names)
+                if mine[name].null_count < mine.num_rows
+            }
+            try:
+                check_place(f"{metric} of {suite!r}", at, axes)
+            except ValueError as problem:
+                return str(problem)
         suites = set(pc.unique(self.table["suite"]).to_pylist())
         if suite not in suites:
             return f"no run has results of suite {suite!r}{suggest(suite, suites)}"
@@ -247,7 +306,7 @@ class Results:
         """The peak, or the decay from it. The peak of a run that diverged is at least what was measured before, but
         for one that is chosen on another suite: that may come later, where the value is smaller."""
         name = of.select or of.suite
-        chosen_on = self._line(name, of.metric, line.cell) if of.select else line
+        chosen_on = self._line(name, of.metric, line.cell, of.coords) if of.select else line
         if not np.array_equal(line.steps, chosen_on.steps):
             raise Undecidable(
                 f"{of.suite!r} was evaluated at {len(line.steps)} steps and {name!r}, on which the peak is "
@@ -266,8 +325,9 @@ class Results:
 
     def _limits(self, of: Statistic, line: Series) -> tuple[float, float]:
         """What a metric can be at least and at most."""
-        if of.metric != "share":
-            return LIMITS.get(of.metric, (-np.inf, np.inf))
+        metric = resolve(self._headlines, of.suite, of.metric)[1]
+        if metric != "share":
+            return LIMITS.get(metric, (-np.inf, np.inf))
         floor, ceiling = (self._line(of.suite, name, line.cell).values for name in ("floor", "ceiling"))
         known = np.flatnonzero(np.isfinite(floor) & np.isfinite(ceiling) & (ceiling > floor))
         if not len(known):

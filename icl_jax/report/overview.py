@@ -29,11 +29,13 @@ def swept(sweep: SweepData, view: View) -> str:
     """Returns "p_bursty 0, 0.5, 0.9, 1. ICL: fewshot_holdout; IWL: no_support_zipfian."."""
     known = {name: ordered(run.labels.get(name) for run in _acquired(view)) for name in sweep.labels}
     parts = [f"{name} {_listed([text(v) for v in values])}" for name, values in known.items()]
-    return f"{'; '.join(parts) or 'One setting'}. ICL: {sweep.icl}; IWL: {sweep.iwl}."
+    of = lambda shown: shown.suite if shown.is_default else shown.measure
+    shown = "; ".join(f"{shown.title}: {of(shown)}" for shown in sweep.headlines)
+    return f"{'; '.join(parts) or 'One setting'}. {shown}."
 
 
 def _acquired(view: View) -> list[Acquisition]:
-    return view.icl.acquired or view.iwl.acquired
+    return next((suite.acquired for suite in view.suites if suite.acquired), [])
 
 
 def _listed(names: list[str]) -> str:

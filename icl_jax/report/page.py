@@ -77,12 +77,12 @@ def _title(sweep: SweepData) -> str:
 
 
 def _has_results(sweep: SweepData) -> bool:
-    return bool({sweep.icl, sweep.iwl} & set(sweep.table["suite"].unique().to_pylist()))
+    return bool({shown.suite for shown in sweep.headlines} & set(sweep.table["suite"].unique().to_pylist()))
 
 
 def _part(sweep: SweepData, anchor: str) -> Part:
     steps = sweep.config.get("train", {}).get("num_steps")
-    verdicts = judge(sweep.claims, sweep.table, sweep.icl, sweep.iwl, num_steps=steps, planned=sweep.planned)
+    verdicts = judge(sweep.claims, sweep.table, sweep.headlines, num_steps=steps, planned=sweep.planned)
     bounds = [claim.bound() for claim in sweep.claims]
     return Part(sweep, anchor, view(sweep), list(zip(bounds, verdicts, strict=True)))
 
@@ -111,7 +111,6 @@ def _section(part: Part, figures: list[Markup], only: bool) -> Markup:
     claims = (
         claims_table([("", "", part.rows)]) if part.rows else tag("p", "The config states no claims.", class_="note")
     )
-    icl, iwl = (acquisition_table(shown, suite, sweep.labels) for suite in shown.suites)
     return tag(
         "section",
         None if only else tag("h2", part.title),
@@ -120,13 +119,24 @@ def _section(part: Part, figures: list[Markup], only: bool) -> Markup:
         claims,
         tag("p", _CLAIMS, class_="note") if part.rows and only else None,
         figures,
-        tag("h3", "Acquisition"),
-        icl,
-        details("In-weights learning", iwl),
-        tag("p", LEGEND, class_="note"),
+        _acquisition(part),
         config_part(sweep),
         id=part.anchor,
         class_="sweep only" if only else "sweep",
+    )
+
+
+def _acquisition(part: Part) -> Markup | None:
+    """How each accuracy was acquired: the first headline's open, the others' to be opened."""
+    bounded = [suite for suite in part.view.suites if suite.bounded]
+    if not bounded:
+        return None
+    first, *others = ((suite, acquisition_table(part.view, suite, part.sweep.labels)) for suite in bounded)
+    return render(
+        tag("h3", "Acquisition"),
+        first[1],
+        [details(suite.heading, table) for suite, table in others],
+        tag("p", LEGEND, class_="note"),
     )
 
 

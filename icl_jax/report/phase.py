@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from icl_jax.report.panels import Panel
 from icl_jax.report.style import MUTED, short_number
-from icl_jax.report.view import Suite, View
+from icl_jax.report.view import Shown, View
 
 _DARK, _LIGHT = "#10161d", "#fdfdfd"  # numbers on cells: the same on any paper
 
@@ -18,17 +18,30 @@ def has_phase(view: View) -> bool:
 
 
 def phase_panels(view: View) -> list[Panel]:
-    """Returns heat maps of final ICL, final IWL and their difference; rows: primary label, columns: the other one."""
-    icl, iwl = (_grid(view, suite) for suite in view.suites)
+    """Returns heat maps of each final headline and, where the first two are accuracies, of their difference; rows:
+    primary label, columns: the other one."""
+    grids = [_grid(view, suite) for suite in view.suites]
     made = [
-        _panel(view, f"Final {suite.short}", f"accuracy, {suite.name}", scores, "viridis", (0, 1))
-        for suite, scores in zip(view.suites, (icl, iwl), strict=True)
+        _panel(view, f"Final {suite.headline.title}", suite.headline.measure, scores, "viridis", _limits(suite, scores))
+        for suite, scores in zip(view.suites, grids, strict=True)
     ]
-    return [*made, _panel(view, "Difference", "final ICL - final IWL", icl - iwl, "PuOr_r", (-1, 1))]
+    if not view.plane:
+        return made
+    between = " - ".join(f"final {suite.headline.title}" for suite in view.plane)
+    return [*made, _panel(view, "Difference", between, grids[0] - grids[1], "PuOr_r", (-1, 1))]
 
 
-def _grid(view: View, suite: Suite) -> np.ndarray:
-    """Mean final accuracy (values, columns), NaN where there is none."""
+def _limits(suite: Shown, scores: np.ndarray) -> tuple[float, float]:
+    """Ends of the scale of colours: of an accuracy 0 and 1, else those of the values."""
+    known = scores[np.isfinite(scores)]
+    if suite.headline.is_accuracy or not len(known):
+        return 0, 1
+    low, high = float(known.min()), float(known.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _grid(view: View, suite: Shown) -> np.ndarray:
+    """Mean final values (values, columns), NaN where there is none."""
     final = lambda v, c: suite.runs[s].final if (s := view.best.get((v, c))) in suite.runs else np.empty(0)
     mean = lambda scores: scores.mean() if len(scores) else np.nan
     return np.array([[mean(final(v, c)) for c in view.columns] for v in view.values])

@@ -1,5 +1,7 @@
 """Which figures a sweep has."""
 
+import itertools
+
 from icl_jax.report import captions
 from icl_jax.report.panels import BOTTOM, LEFT, Plate
 from icl_jax.report.phase import has_phase, phase_panels
@@ -15,25 +17,27 @@ def plates(view: View) -> list[Plate]:
     that are not colour, and for two numbers phase diagrams.
     """
     curves = [[curve_panel(view, suite, column) for column in view.shown_columns] for suite in view.suites]
-    planes = [plane_panel(view, column) for column in view.shown_columns]
-    learning = captions.learning(view)
+    planes = [plane_panel(view, column) for column in view.shown_columns] if view.plane else []
+    learning, paths = captions.learning(view), captions.PATHS if planes else ""
     if not view.primary:
-        row = [*curves[0], *curves[1], *planes]
-        return [Plate("learning", "Learning curves", f"{learning} {captions.PATHS}", [row])]
+        row = [*itertools.chain.from_iterable(curves), *planes]
+        return [Plate("learning", "Learning curves", f"{learning} {paths}".strip(), [row])]
     final = [final_panel(view, suite) for suite in view.suites]
     aside, below = places(view).room
     room = {"left": LEFT + aside, "bottom": BOTTOM + below}
     if len(view.columns) == 1:
-        about = f"{captions.final(view)} {captions.PATHS}"
+        about = f"{captions.final(view)} {paths}".strip()
+        scores = "Final scores and trade-off" if planes else "Final scores"
         return [
-            Plate("learning", "Learning curves", learning, [[*curves[0], *curves[1]]]),
-            Plate("final", "Final scores and trade-off", about, [[*final, *planes]], **room),
+            Plate("learning", "Learning curves", learning, [list(itertools.chain.from_iterable(curves))]),
+            Plate("final", scores, about, [[*final, *planes]], **room),
         ]
     made = [
         Plate("learning", "Learning curves", learning, curves),
         Plate("final", "Final scores", captions.final(view), [final], **room),
-        Plate("tradeoff", "Trade-off", f"{captions.PATHS} {captions.columns(view)}".strip(), [planes]),
     ]
+    if planes:
+        made.append(Plate("tradeoff", "Trade-off", f"{paths} {captions.columns(view)}".strip(), [planes]))
     if has_phase(view):
         maps = {"legend": False, "left": 0.62}
         made.append(Plate("phase", "Phase diagram", captions.phase(view), [phase_panels(view)], **maps))

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from icl_jax.columns import rows_at
+from icl_jax.headlines import Coords
 
 LABEL, SEED = "label/", "seed/"
-FIXED = ("cell", "step", "suite", "metric", "value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Series:
         return self.steps <= self.diverged
 
 
-def series(table: pa.Table, suite: str, metric: str = "accuracy") -> list[Series]:
-    """Returns the series of a metric that has no coordinates, a run each, in the table's order of cells."""
-    diverged = {cell: values.max() for cell, (_, values) in _lines(table, "train", "diverged").items()}
+def series(table: pa.Table, suite: str, metric: str = "accuracy", at: Coords = ()) -> list[Series]:
+    """Returns the series of a metric at exactly these coordinates, a run each, in the table's order of cells."""
+    diverged = {cell: values.max() for cell, (_, values) in _lines(rows_at(table, "train", "diverged")).items()}
     about = _about(table)
     found = []
-    for cell, (steps, values) in _lines(table, suite, metric).items():
+    for cell, (steps, values) in _lines(rows_at(table, suite, metric, at)).items():
         last = diverged.get(cell, -1)
         line = Series(cell, *about[cell], steps, values, float(last) if last >= 0 else math.inf)
         found.append(dataclasses.replace(line, values=np.where(line.counts, values, np.nan)))
@@ -68,13 +69,8 @@ def _about(table: pa.Table) -> dict[str, tuple[dict, dict]]:
     return {row["cell"]: (pick(row, LABEL), pick(row, SEED)) for row in rows}
 
 
-def _lines(table: pa.Table, suite: str, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _lines(rows: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Steps and values by cell."""
-    chosen = (pc.field("suite") == suite) & (pc.field("metric") == metric)
-    for name in table.column_names:
-        if name not in FIXED and not name.startswith((LABEL, SEED, "hyper/")):
-            chosen &= pc.field(name).is_null()
-    rows = table.filter(chosen)
     cells = rows["cell"].to_numpy(zero_copy_only=False)
     steps, values = rows["step"].to_numpy(), rows["value"].to_numpy()
     lines = {}

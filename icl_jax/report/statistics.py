@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from icl_jax.headlines import Headline
 from icl_jax.report.series import Series, series
 
 FEWEST_SEEDS = 5  # below it no verdict and no bimodality: the estimates say too little
@@ -135,6 +136,13 @@ def _abruptness(steps: np.ndarray, way: np.ndarray, onset: int) -> float:
         return float("nan")
     crossing = lambda i, level: np.interp(level, way[i - 1 : i + 1], steps[i - 1 : i + 1])
     return float(crossing(above[0], LATE) - crossing(below[-1] + 1, EARLY))
+
+
+def endings(table: pa.Table, headline: Headline) -> list[Acquisition]:
+    """Returns, of a metric without floor and ceiling, where each run of a results table came: it has no onset."""
+    found = series(table, headline.suite, headline.metric, headline.at)
+    none = [dataclasses.replace(run, values=np.full(len(run.steps), np.nan)) for run in found]
+    return [acquisition(run, bound, bound) for run, bound in zip(found, none, strict=True)]
 
 
 def acquisitions(table: pa.Table, suite: str) -> list[Acquisition]:

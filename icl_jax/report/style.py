@@ -78,6 +78,14 @@ def accuracy_axis(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
+def value_axis(axes: Axes, ticks: int = 5) -> None:
+    """Makes y a number of any size, with lines across."""
+    axes.yaxis.set_major_locator(MaxNLocator(ticks))
+    axes.margins(y=0.06)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.spines["left"].set_visible(False)
+
+
 def scale_steps(axes: Axes, steps: np.ndarray, ticks: int = 5) -> None:
     """Labels steps as 500, 2k, 1.5M; a logarithmic axis where the steps are spaced that way."""
     axes.set_xlabel("training steps")

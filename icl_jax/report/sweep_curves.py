@@ -6,22 +6,29 @@ from matplotlib.axes import Axes
 from icl_jax.report.bounds import draw_bound
 from icl_jax.report.panels import Panel
 from icl_jax.report.statistics import interval
-from icl_jax.report.style import DASHES, FAINT, MUTED, accuracy_axis, draw_path, plane_axes, scale_steps
-from icl_jax.report.view import MOST_LINES, Column, Suite, View, text
+from icl_jax.report.style import DASHES, FAINT, MUTED, accuracy_axis, draw_path, plane_axes, scale_steps, value_axis
+from icl_jax.report.view import MOST_LINES, Column, Shown, View, text
 
 MOST_SEEDS = 8  # drawn one by one
 
 
-def curve_panel(view: View, suite: Suite, column: Column) -> Panel:
-    """Returns the learning curves of the settings of a column in one suite."""
+def curve_panel(view: View, suite: Shown, column: Column) -> Panel:
+    """Returns the learning curves of the settings of a column by one headline."""
     one = len(view.columns) == 1
-    title = f"{suite.title} learning" if one else view.place(column, "\n")
-    subtitle = f"accuracy, {suite.name}" if one else f"{suite.title.lower()} accuracy"
+    title = suite.heading if one else view.place(column, "\n")
+    subtitle = suite.headline.measure if one else suite.headline.subject
     runs = {v: r for v in view.values if (r := suite.runs.get(view.best.get((v, column))))}
     ends = ", ".join(f"{text(v)}: {_end(r.values):.2f}" for v, r in runs.items())
     where = "" if one else f" at {view.place(column)}"
-    alt = f"{suite.title} accuracy over training steps{where}. Mean at the end by {view.primary or 'setting'}: {ends}."
+    alt = (
+        f"{_capital(suite.headline.subject)} over training steps{where}. Mean at the end by "
+        f"{view.primary or 'setting'}: {ends}."
+    )
     return Panel(title, subtitle, lambda axes: _draw_curves(axes, view, suite, column), alt)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _end(values: np.ndarray) -> float:
@@ -30,13 +37,13 @@ def _end(values: np.ndarray) -> float:
     return float(known[-1]) if len(known) else float("nan")
 
 
-def _draw_curves(axes: Axes, view: View, suite: Suite, column: Column) -> None:
-    accuracy_axis(axes)
+def _draw_curves(axes: Axes, view: View, suite: Shown, column: Column) -> None:
+    accuracy_axis(axes) if suite.headline.is_accuracy else value_axis(axes)
     spots = {v: view.best[v, column] for v in view.values if view.best.get((v, column)) in suite.runs}
     if not spots:
         axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=MUTED)
         return
-    if view.small:
+    if view.small and suite.headline.is_accuracy:
         axes.set_yticks([0, 0.5, 1])
     scale_steps(axes, np.unique(np.concatenate([suite.runs[s].steps for s in spots.values()])), 3 if view.small else 5)
     many = len(spots) > MOST_LINES
@@ -77,35 +84,37 @@ def _draw_ends(axes: Axes, runs, colour: str) -> None:
 
 
 def plane_panel(view: View, column: Column) -> Panel:
-    """Returns in-context against in-weights accuracy, a path per setting of a column."""
+    """Returns the first headline against the second, both accuracies, a path per setting of a column."""
+    up, across = (suite.headline.subject for suite in view.plane)
     title = "Trade-off" if len(view.columns) == 1 else view.place(column, "\n")
     paths = {v: _path(view, v, column) for v in view.values if (v, column) in view.best}
     paths = {v: path for v, path in paths.items() if path.shape[1]}
     ends = ", ".join(f"{text(v)}: ({path[0, -1]:.2f}, {path[1, -1]:.2f})" for v, path in paths.items())
     where = f" at {view.place(column)}" if column else ""
-    alt = f"Paths over training in the plane of in-weights and in-context accuracy{where}. Ends: {ends}."
-    return Panel(title, "in-context accuracy", lambda axes: _draw_plane(axes, view, paths), alt)
+    plane = f"{across.removesuffix(' accuracy')} and {up}" if up.endswith(" accuracy") else f"{across} and {up}"
+    alt = f"Paths over training in the plane of {plane}{where}. Ends: {ends}."
+    return Panel(title, up, lambda axes: _draw_plane(axes, view, paths, across), alt)
 
 
 def _path(view: View, value, column: Column) -> np.ndarray:
-    """Mean accuracies over training (2, S): in weights, in context."""
+    """Mean accuracies over training (2, S): along x the second headline, along y the first."""
     spot = view.best[value, column]
-    if not all(spot in suite.runs for suite in view.suites):
+    if not all(spot in suite.runs for suite in view.plane):
         return np.empty((2, 0))
-    icl, iwl = (suite.runs[spot] for suite in view.suites)
-    _, at_iwl, at_icl = np.intersect1d(iwl.steps, icl.steps, return_indices=True)
-    path = np.stack([interval(iwl.values)[0][at_iwl], interval(icl.values)[0][at_icl]])
+    up, across = (suite.runs[spot] for suite in view.plane)
+    _, at_across, at_up = np.intersect1d(across.steps, up.steps, return_indices=True)
+    path = np.stack([interval(across.values)[0][at_across], interval(up.values)[0][at_up]])
     return path[:, np.isfinite(path).all(0)]
 
 
-def _draw_plane(axes: Axes, view: View, paths: dict) -> None:
+def _draw_plane(axes: Axes, view: View, paths: dict, across: str) -> None:
     accuracy_axis(axes)
     plane_axes(axes)
-    axes.set_xlabel("in-weights accuracy")
+    axes.set_xlabel(across)
     if view.small:
         axes.set_xticks([0, 0.5, 1])
         axes.set_yticks([0, 0.5, 1])
-    floors = [np.nanmean([runs.floor for runs in suite.runs.values()]) for suite in view.suites if suite.runs]
+    floors = [np.nanmean([runs.floor for runs in suite.runs.values()]) for suite in view.plane if suite.runs]
     if len(floors) == 2:
         axes.axhline(floors[0], color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
         axes.axvline(floors[1], color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)

@@ -10,21 +10,26 @@ from icl_jax.report.bounds import SAME, draw_bound
 from icl_jax.report.panels import Panel
 from icl_jax.report.places import Places
 from icl_jax.report.statistics import interval
-from icl_jax.report.style import DASHES, FAINT, MUTED, PAPER, accuracy_axis
+from icl_jax.report.style import DASHES, FAINT, MUTED, PAPER, accuracy_axis, value_axis
 from icl_jax.report.sweep_curves import MOST_SEEDS
-from icl_jax.report.view import MOST_LINES, Column, Runs, Suite, Value, View, text
+from icl_jax.report.view import MOST_LINES, Column, Runs, Shown, Value, View, text
 
 MOST_PEAKS = 6  # lines whose peaks are drawn too
 
 
-def final_panel(view: View, suite: Suite) -> Panel:
-    """Returns final and peak accuracy: against the primary label or, with columns, against these."""
+def final_panel(view: View, suite: Shown) -> Panel:
+    """Returns the final value, and of an accuracy the peak, against the primary label or, with columns, these."""
     means = [(v, c, interval(suite.runs[s].final)[0]) for (v, c), s in view.best.items() if s in suite.runs]
     known = "; ".join(f"{view.name(v, c)}: {mean:.2f}" for v, c, mean in means if math.isfinite(mean))
-    alt = f"Final and peak {suite.title.lower()} accuracy against {across(view)}. Final, mean over seeds: {known}."
+    what = "Final and peak" if suite.headline.is_accuracy else "Final"
+    alt = f"{what} {suite.headline.subject} against {across(view)}. Final, mean over seeds: {known}."
     draw = _draw_by_value if len(view.columns) == 1 else _draw_by_column
-    title = f"{suite.title}: final and peak" if shows_peaks(view) else f"{suite.title}: final"
-    return Panel(title, f"accuracy, {suite.name}", lambda axes: draw(axes, view, suite), alt)
+    title = (
+        f"{suite.title}: final and peak"
+        if suite.headline.is_accuracy and shows_peaks(view)
+        else f"{suite.title}: final"
+    )
+    return Panel(title, suite.headline.measure, lambda axes: draw(axes, view, suite), alt)
 
 
 def across(view: View) -> str:
@@ -42,28 +47,35 @@ def shows_peaks(view: View) -> bool:
     return len(view.columns) == 1 or len(view.values) <= MOST_PEAKS
 
 
+def _has_rings(view: View, suite: Shown) -> bool:
+    return suite.headline.is_accuracy and shows_peaks(view)
+
+
 def _key(view: View, column: Column) -> Value:
     return column[0] if len(column) == 1 else ", ".join(map(text, column))
 
 
-def _draw_by_value(axes: Axes, view: View, suite: Suite) -> None:
+def _draw_by_value(axes: Axes, view: View, suite: Shown) -> None:
     """One label: a point per value."""
     runs = {v: suite.runs[s] for v in view.values if (s := view.best.get((v, view.columns[0]))) in suite.runs}
     where = places(view)
-    accuracy_axis(axes)
+    accuracy_axis(axes) if suite.headline.is_accuracy else value_axis(axes)
     where.scale(axes, across(view))
     if where.numeric:
         _draw_line(axes, [(where[v], r) for v, r in runs.items()], axes.transData, color=FAINT, linewidth=1.0, zorder=2)
     for value, found in runs.items():
-        _draw_point(axes, where[value], found, view.colours[value], axes.transData, 6 if len(runs) <= MOST_LINES else 4)
+        size = 6 if len(runs) <= MOST_LINES else 4
+        _draw_point(
+            axes, where[value], found, view.colours[value], axes.transData, size, ring=suite.headline.is_accuracy
+        )
     for name in ("floor", "ceiling"):
         _draw_level(axes, where, name, {v: getattr(r, name) for v, r in runs.items()})
 
 
-def _draw_by_column(axes: Axes, view: View, suite: Suite) -> None:
+def _draw_by_column(axes: Axes, view: View, suite: Shown) -> None:
     """Several labels: columns along x, a line per value of the coloured label, points moved apart."""
     where = places(view)
-    accuracy_axis(axes)
+    accuracy_axis(axes) if suite.headline.is_accuracy else value_axis(axes)
     where.scale(axes, across(view))
     for rank, value in enumerate(view.values):
         spots = {c: s for c in view.columns if (s := view.best.get((value, c))) in suite.runs}
@@ -73,7 +85,9 @@ def _draw_by_column(axes: Axes, view: View, suite: Suite) -> None:
         if where.numeric:
             _draw_line(axes, points, moved, color=view.colours[value], linewidth=1.4, zorder=3)
         for x, runs in points:
-            _draw_point(axes, x, runs, view.colours[value], moved, 4.5, ring=shows_peaks(view))
+            _draw_point(
+                axes, x, runs, view.colours[value], moved, 4.5, ring=suite.headline.is_accuracy and shows_peaks(view)
+            )
     for name in ("floor", "ceiling"):
         levels: dict[Value, list[float]] = {}
         for (_, column), spot in view.best.items():
@@ -88,9 +102,7 @@ def _draw_line(axes: Axes, points: list[tuple[float, Runs]], transform: Transfor
         axes.plot(*zip(*means, strict=True), transform=transform, **style)
 
 
-def _draw_point(
-    axes: Axes, x: float, runs: Runs, colour: str, transform: Transform, size: float, ring: bool = True
-) -> None:
+def _draw_point(axes: Axes, x: float, runs: Runs, colour: str, transform: Transform, size: float, ring: bool) -> None:
     """Final: dot with its interval, and each seed; peak: ring with a thin interval."""
     if not len(runs.final):
         return

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from icl_jax.headlines import Headline
+from icl_jax.report.curves import has_bounds, has_plane
 from icl_jax.report.data import SweepData
 from icl_jax.report.series import Series, series
-from icl_jax.report.statistics import Acquisition, acquisitions
+from icl_jax.report.statistics import Acquisition, acquisitions, endings
 from icl_jax.report.style import FAINT, MUTED, NAMED, sequential, sequential_dark
 
 DRAW = "draw"  # the label of random draws (icl_jax.sweep.grid.random)
@@ -31,7 +33,7 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """Runs of one setting, which differ in seeds, in one suite.
+    """Runs of one setting, which differ in seeds, by one headline.
 
     steps: (S,); values: (runs, S), NaN where there is none; floor, ceiling: means over runs and steps.
     final, peak: of the runs that came to the sweep's last step. diverged: (runs,).
@@ -47,14 +49,28 @@ class Runs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Suite:
-    """A headline suite: what it measures ("In-context", "ICL"), and its runs by setting."""
+class Shown:
+    """A headline and its runs by setting. bounded: it is the accuracy of a suite, which has floor and ceiling; runs of
+    another have no onset (`statistics.endings`)."""
 
-    name: str
-    title: str
-    short: str
+    headline: Headline
+    bounded: bool
     runs: dict[Spot, Runs]
     acquired: list[Acquisition]
+
+    @property
+    def name(self) -> str:
+        return self.headline.suite
+
+    @property
+    def title(self) -> str:
+        """Returns "In-context", or the headline's own title."""
+        return self.headline.long
+
+    @property
+    def heading(self) -> str:
+        """Returns "In-context learning", or the headline's own title."""
+        return f"{self.title} learning" if self.headline.is_default else self.title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +81,7 @@ class View:
     others: the labels that make columns; columns: their values, in order, all of them.
     colours: by value, on white; dark: colour on dark paper by colour on white.
     best: by place (value, column) the setting to show: the only one or, of several draws, the one of highest
-    final ICL; draws: by place, all of them. end: the sweep's last step.
+    final `chosen_by`, a headline that is an accuracy; draws: by place, all of them. end: the sweep's last step.
     """
 
     primary: str
@@ -74,15 +90,20 @@ class View:
     columns: list[Column]
     colours: dict[Value, str]
     dark: dict[str, str]
-    icl: Suite
-    iwl: Suite
+    suites: tuple[Shown, ...]
     best: dict[Place, Spot]
     draws: dict[Place, list[Spot]]
     end: float
 
     @property
-    def suites(self) -> tuple[Suite, Suite]:
-        return self.icl, self.iwl
+    def chosen_by(self) -> str:
+        """Title of the headline by which draws and coloured names are chosen, "" where none is an accuracy."""
+        return next((suite.headline.title for suite in self.suites if suite.headline.is_accuracy), "")
+
+    @property
+    def plane(self) -> tuple[Shown, ...]:
+        """The two headlines that are drawn one against the other: the first two, where they are accuracies."""
+        return self.suites[:2] if has_plane([suite.headline for suite in self.suites]) else ()
 
     @property
     def shown_columns(self) -> list[Column]:
@@ -127,25 +148,28 @@ def view(sweep: SweepData) -> View:
     """Returns how a sweep is shown: colour by its first varied label, a column per value of the others."""
     ends = {cell: steps for cell, (*_, steps) in (sweep.planned or {}).items()}
     ended = lambda run: dataclasses.replace(run, end=ends.get(run.cell, run.end))
-    acquired = {suite: [ended(run) for run in acquisitions(sweep.table, suite)] for suite in (sweep.icl, sweep.iwl)}
+    bounded = {headline: has_bounds(sweep.table, headline) for headline in sweep.headlines}
+    runs_of = lambda shown: acquisitions(sweep.table, shown.suite) if bounded[shown] else endings(sweep.table, shown)
+    acquired = {headline: [ended(run) for run in runs_of(headline)] for headline in sweep.headlines}
     everything = [run for runs in acquired.values() for run in runs]
     varied = lambda name: len({run.labels.get(name) for run in everything}) > 1
     primary, *others = [name for name in sweep.labels if name != DRAW and varied(name)] or [""]
     end = max((run.last_step for run in everything if math.isfinite(run.last_step)), default=0.0)
     spot = lambda run: Spot(run.labels.get(primary), tuple(run.labels.get(n) for n in others), run.labels.get(DRAW))
-    icl, iwl = (
-        Suite(name, title, short, _runs(sweep, name, acquired[name], spot, end), acquired[name])
-        for name, title, short in ((sweep.icl, "In-context", "ICL"), (sweep.iwl, "In-weights", "IWL"))
+    suites = tuple(
+        Shown(headline, bounded[headline], _runs(sweep, headline, bounded[headline], runs, spot, end), runs)
+        for headline, runs in acquired.items()
     )
     draws: dict[Place, list[Spot]] = {}
-    for s in {**icl.runs, **iwl.runs}:
+    for s in {s: None for suite in suites for s in suite.runs}:
         draws.setdefault((s.value, s.column), []).append(s)
-    score = lambda s: np.nan_to_num(_mean(icl.runs[s].final), nan=-1.0) if s in icl.runs else -1.0
+    chosen = next((suite.runs for suite in suites if suite.headline.is_accuracy), {})
+    score = lambda s: np.nan_to_num(_mean(chosen[s].final), nan=-1.0) if s in chosen else -1.0
     best = {place: max(spots, key=score) for place, spots in draws.items()}
     values = ordered(value for value, _ in best)
     top = {v: max(score(s) for (value, _), s in best.items() if value == v) for v in values}
     colours, dark = _colours(values, top)
-    return View(primary, values, tuple(others), _columns(best), colours, dark, icl, iwl, best, draws, end)
+    return View(primary, values, tuple(others), _columns(best), colours, dark, suites, best, draws, end)
 
 
 def _columns(places: Iterable[Place]) -> list[Column]:
@@ -155,8 +179,11 @@ def _columns(places: Iterable[Place]) -> list[Column]:
     return sorted(columns, key=lambda column: [ranks[k][v] for k, v in enumerate(column)])
 
 
-def _runs(sweep: SweepData, suite: str, acquired: list[Acquisition], spot, end: float) -> dict[Spot, Runs]:
-    curves, floors, ceilings = (series(sweep.table, suite, metric) for metric in ("accuracy", "floor", "ceiling"))
+def _runs(
+    sweep: SweepData, headline: Headline, bounded: bool, acquired: list[Acquisition], spot, end: float
+) -> dict[Spot, Runs]:
+    curves = series(sweep.table, headline.suite, headline.metric, headline.at)
+    floors, ceilings = (series(sweep.table, headline.suite, name) if bounded else [] for name in ("floor", "ceiling"))
     groups: dict[Spot, list[int]] = {}
     for index, run in enumerate(curves):
         groups.setdefault(spot(run), []).append(index)
@@ -164,7 +191,7 @@ def _runs(sweep: SweepData, suite: str, acquired: list[Acquisition], spot, end: 
     for where, mine in groups.items():
         steps, values = aligned([curves[i] for i in mine])
         done = [acquired[i] for i in mine if not acquired[i].diverged and acquired[i].is_complete(end)]
-        level = lambda bounds, mine=mine: _mean(np.concatenate([bounds[i].values for i in mine]))
+        level = lambda bounds, mine=mine: _mean(np.concatenate([bounds[i].values for i in mine if bounds] or [[]]))
         final, peak = (np.array([getattr(run, name) for run in done]) for name in ("final", "peak"))
         diverged = np.array([acquired[i].diverged for i in mine])
         found[where] = Runs(steps, values, level(floors), level(ceilings), final, peak, diverged)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from icl_jax import rundir
 from icl_jax.devices import enable_compilation_cache
+from icl_jax.headlines import shown_of
 from icl_jax.report.claims import claims_from_json
 from icl_jax.report.data import SweepData
 from icl_jax.report.page import write_report
@@ -190,7 +191,6 @@ def load_data(folder: Folder) -> SweepData:
     except NoResults:
         table = EMPTY
     labels = tuple(dict.fromkeys(name for cell in found["cells"] for name in cell["labels"]))
-    evals = found["config"]["evals"]
     return SweepData(
         found["name"],
         found["title"],
@@ -200,8 +200,7 @@ def load_data(folder: Folder) -> SweepData:
         table,
         labels,
         claims_from_json(found["claims"]),
-        evals["icl"],
-        evals["iwl"],
+        shown_of(found["config"]["evals"]),
         _status(folder, found, table),
         {cell["id"]: (cell["labels"], cell["seeds"], cell["steps"]) for cell in found["cells"]},
     )

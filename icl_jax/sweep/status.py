@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_jax import rundir
+from icl_jax.columns import headline_rows
+from icl_jax.headlines import headlines_of
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, done_facts, is_done, reached
 from icl_jax.training.display import duration
@@ -23,8 +25,8 @@ class State:
     """One population now. word: done, running (in a bucket: or killed), failed, stopped (begun, nobody works on it)
     or waiting.
 
-    icl, iwl: (members,) at the last evaluation on disk, or None; diverged: members; rate: steps/s of the
-    attempt that runs, None where not known; error: why it failed, or what of it is damaged.
+    scores: (members,) of each headline at its last evaluation on disk, or None; diverged: members; rate: steps/s of
+    the attempt that runs, None where not known; error: why it failed, or what of it is damaged.
     """
 
     id: str
@@ -32,8 +34,7 @@ class State:
     members: int
     step: int
     steps: int
-    icl: np.ndarray | None
-    iwl: np.ndarray | None
+    scores: tuple[np.ndarray | None, ...]
     diverged: int
     rate: float | None
     error: str
@@ -52,29 +53,29 @@ def state_of(folder: Folder, job: Job) -> State:
         word = "failed" if failure else "stopped" if step else "waiting"
     error = failure["error"] if failure and word == "failed" else ""
     try:
-        icl, iwl, diverged = _scores(folder, job)
+        scores, diverged = _scores(folder, job)
         if step and not done:
             rundir.read(folder.run_directory(job.id))
     except ValueError as fault:  # damaged, or gone
-        icl, iwl, diverged, error = None, None, 0, "; ".join(filter(None, [error, str(fault)]))
+        scores, diverged, error = (), 0, "; ".join(filter(None, [error, str(fault)]))
     rate = _rate(folder, job, step) if word == "running" else None
-    return State(job.id, word, len(job.planned.cells), step, job.steps, icl, iwl, diverged, rate, error)
+    return State(job.id, word, len(job.planned.cells), step, job.steps, scores, diverged, rate, error)
 
 
-def _scores(folder: Folder, job: Job) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+def _scores(folder: Folder, job: Job) -> tuple[tuple[np.ndarray | None, ...], int]:
     directory = folder.run_directory(job.id)
     try:
         table = read_metrics(directory / "metrics", reached(directory))
     except FileNotFoundError:
-        return None, None, 0
+        return (), 0
     found = []
-    for suite in (job.config.evals.icl, job.config.evals.iwl):
-        rows = select(table, suite=suite, metric="accuracy")
+    for headline in headlines_of(job.config.evals):
+        rows = select(headline_rows(table, headline))
         newest = rows["step"] == rows["step"].max() if len(rows["step"]) else []
         found.append(rows["value"][newest] if len(rows["step"]) else None)
     rows = select(table, suite="train", metric="diverged")
     diverged = len(set(rows["member"][rows["value"] >= 0])) if len(rows["value"]) else 0
-    return *found, diverged
+    return tuple(found), diverged
 
 
 def _rate(folder: Folder, job: Job, step: int) -> float | None:
@@ -88,11 +89,13 @@ def status_table(folder: Folder, jobs: list[Job], unplanned: int = 0) -> Group:
     """Returns the table of a sweep's populations and a line that sums it up, for a terminal."""
     states = [state_of(folder, job) for job in jobs]
     table = Table(box=None, pad_edge=False, header_style="bold", title=folder.name, title_justify="left")
-    for name in ("population", "state", "members", "step", "ICL mean (min..max)", "IWL mean (min..max)", "diverged"):
+    titles = list(dict.fromkeys(headline.title for job in jobs for headline in headlines_of(job.config.evals)))
+    shown = [f"{title} mean (min..max)" for title in titles]
+    for name in ("population", "state", "members", "step", *shown, "diverged"):
         table.add_column(name, justify="left" if name in ("population", "state") else "right")
     for state in states:
         step = f"{state.step:,} / {state.steps:,}"
-        scores = [_spread(values) for values in (state.icl, state.iwl)]
+        scores = [_spread(values) for values in (*state.scores, *[None] * len(titles))][: len(titles)]
         row = [state.id, Text(state.word, STYLES[state.word]), str(state.members), step, *scores, str(state.diverged)]
         table.add_row(*row)
     errors = [Text(f"{state.id}: {state.error}", "red") for state in states if state.error]

@@ -5,7 +5,9 @@ import pathlib
 import warnings
 from collections.abc import Callable
 
+from icl_jax.config import more_of
 from icl_jax.evals.metrics import OF_SUITE
+from icl_jax.headlines import headlines_of
 from icl_jax.names import check_file_name
 from icl_jax.paths import as_run_path
 from icl_jax.report import claims
@@ -59,8 +61,9 @@ class Sweep:
         evals = self.sheet.config.evals
         planned = {cell.id: (cell.labels, cell.member.seeds, cell.steps) for cell in self.cells}
         names = suite_names(self.sheet.config)
-        headlines = {"icl": evals.icl, "iwl": evals.iwl}
-        claims.check_claims(self.sheet.claims, planned, names, OF_SUITE, evals.every, **headlines)
+        metrics = (*OF_SUITE, "changed") if self.sheet.config.patches else OF_SUITE
+        more = {name: each.every or evals.every for name, each in more_of(self.sheet.config)}
+        claims.check_claims(self.sheet.claims, planned, names, metrics, evals.every, headlines_of(evals), more)
         self._check_eval_seeds()
 
     def _check_eval_seeds(self) -> None:

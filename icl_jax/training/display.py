@@ -19,9 +19,10 @@ class Progress:
     """Live display of a population's training, as a context manager.
 
     On a terminal: phase, bar, rates, time left and a row per member. Elsewhere (a log): one plain line
-    per evaluation, that is per change of the ICL or IWL values, and one when a member diverges.
+    per evaluation, that is per change of a headline, and one when a member diverges.
 
-    members: a label per member; sequences_per_step: of one member; title: what is trained;
+    members: a label per member; sequences_per_step: of one member; title: what is trained; headlines: titles of what
+    is shown beside the loss;
     enabled False shows nothing; plain None asks the terminal.
     """
 
@@ -32,6 +33,7 @@ class Progress:
         sequences_per_step: int,
         *,
         title: str = "",
+        headlines: Sequence[str] = (),
         enabled: bool = True,
         plain: bool | None = None,
     ):
@@ -40,12 +42,12 @@ class Progress:
             total_steps,
             sequences_per_step,
         )
-        self.title, self.enabled = title, enabled
+        self.title, self.headlines, self.enabled = title, list(headlines), enabled
         self.plain = (not sys.stdout.isatty()) if plain is None else plain
         self._console = Console(file=sys.stdout, force_terminal=None if plain is None else not plain)
         self._live: Live | None = None
         self._phase = "starting"
-        self._values: list[tuple] = [(None, None, None, "running")] * len(self.members)
+        self._values: list[tuple] = [(None, *[None] * len(self.headlines), "running")] * len(self.members)
         self._shown: tuple = ()
         self._clock = _Clock()
 
@@ -70,14 +72,14 @@ class Progress:
     def update(
         self,
         step: int,
-        loss: np.ndarray,
-        icl: np.ndarray | None = None,
-        iwl: np.ndarray | None = None,
+        loss: np.ndarray | None,
+        headlines: Sequence[np.ndarray | None],
         status: Sequence[str] | None = None,
     ) -> None:
-        """Takes what is known after `step` steps: arrays (M,) or None; status: a text per member."""
+        """Takes what is known after `step` steps: arrays (M,) or None, one for each headline; status: a text per
+        member."""
         none = [None] * len(self.members)
-        columns = [none if column is None else list(column) for column in (loss, icl, iwl)]
+        columns = [none if column is None else list(column) for column in (loss, *headlines)]
         self._values = list(zip(*columns, status or ["running"] * len(self.members), strict=True))
         self._clock.tick(step)
         if self.enabled and self.plain:
@@ -113,7 +115,7 @@ class Progress:
     def _member_table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("member")
-        for name in ("loss", "ICL", "IWL"):
+        for name in ("loss", *self.headlines):
             table.add_column(name, justify="right", min_width=6)
         table.add_column("status")
         for label, (*numbers, status) in list(zip(self.members, self._values, strict=True))[:MOST_SHOWN]:
@@ -122,13 +124,14 @@ class Progress:
         rest = self._values[MOST_SHOWN:]
         if rest:
             columns = list(zip(*rest, strict=True))
-            table.add_row(f"{len(rest)} more: mean (min..max)", *map(_summary, columns[:3]), _counts(columns[3]))
+            table.add_row(f"{len(rest)} more: mean (min..max)", *map(_summary, columns[:-1]), _counts(columns[-1]))
         return table
 
     def _line(self) -> str:
-        loss, icl, iwl, status = zip(*self._values, strict=True)
+        loss, *headlines, status = zip(*self._values, strict=True)
         parts = [f"step {self._clock.step}/{self.total_steps}", f"loss {_range(loss)}"]
-        parts += [f"{name} {_range(v)}" for name, v in (("icl", icl), ("iwl", iwl)) if _known(v).size]
+        named = zip(self.headlines, headlines, strict=True)
+        parts += [f"{title.lower()} {_range(values)}" for title, values in named if _known(values).size]
         return "  ".join([*parts, _counts(status), self._rates(), *self._times()]).rstrip()
 
 

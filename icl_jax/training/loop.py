@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from icl_jax.config import Member
+from icl_jax.headlines import Headline
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.display import Progress
 from icl_jax.training.effects import Effects
@@ -26,14 +27,13 @@ from icl_jax.training.store import MetricsWriter, Stretch
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """Intervals in steps (all multiples of `chunk`) and the suites shown as ICL and IWL."""
+    """Intervals in steps (all multiples of `chunk`) and what is shown."""
 
     num_steps: int
     chunk: int
     eval_every: int
     save_every: int
-    icl: str
-    iwl: str
+    headlines: tuple[Headline, ...]
 
 
 @dataclasses.dataclass
@@ -88,7 +88,7 @@ class _Loop:
         self.written = -1  # rows up to this step are on disk, or were not asked for
         self.stopped = False
         self.last_loss = None
-        self.headline: dict[str, np.ndarray | None] = {"icl": None, "iwl": None}
+        self.headlines: list[np.ndarray | None] = [None] * len(course.headlines)
 
     def begin(self, initial) -> None:
         """Compiles and makes, loads or resumes the state; what is on disk then ends where that is."""
@@ -173,10 +173,10 @@ class _Loop:
 
     def _show(self, loss, word: str) -> None:
         status = [f"diverged at {d}" if d >= 0 else word for d in self.diverged]
-        self.progress.update(self.step, loss, self.headline["icl"], self.headline["iwl"], status)
+        self.progress.update(self.step, loss, self.headlines, status)
 
     def evaluate(self) -> None:
-        """Runs the evals and keeps the headline accuracies for the display."""
+        """Runs the evals that are due and keeps the headlines for the display."""
         self.progress.phase("evaluating")
         results = self.population.measure(self.state, self.fixed, self.step)
         acts = self.population.acts("evals", self.step, self.step)
@@ -188,8 +188,9 @@ class _Loop:
             scores.write_arrays(self.writer)
         rows = scores.rows()
         self._write(rows)
-        for name, suite in (("icl", self.course.icl), ("iwl", self.course.iwl)):
-            self.headline[name] = headline(rows, suite, len(self.members))
+        for place, shown in enumerate(self.course.headlines):
+            found = headline(rows, shown, len(self.members))
+            self.headlines[place] = self.headlines[place] if found is None else found
 
     def save(self, force: bool) -> None:
         """Flushes the metrics, then saves the state (asynchronously unless forced)."""
@@ -215,7 +216,8 @@ class _Loop:
             self.on_rows(rows)
 
 
-def headline(rows: list[dict], suite: str, num_members: int) -> np.ndarray | None:
-    """Accuracy of one suite per member, (M,), or None when it was not evaluated."""
-    found = {r["member"]: r["value"] for r in rows if r["suite"] == suite and r["metric"] == "accuracy"}
+def headline(rows: list[dict], shown: Headline, num_members: int) -> np.ndarray | None:
+    """One headline per member, (M,), or None when it was not evaluated."""
+    mine = [r for r in rows if r["suite"] == shown.suite and r["metric"] == shown.metric]
+    found = {r["member"]: r["value"] for r in mine if all(str(r[axis]) == str(label) for axis, label in shown.at)}
     return np.asarray([found[m] for m in range(num_members)]) if found else None
