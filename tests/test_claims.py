@@ -619,6 +619,7 @@ ALL_KINDS = [
     claims.same("e", claims.decay("iwl", select="chosen"), ALL, NONE, margin=0.05),
     claims.trend("f", claims.onset("icl"), over=P, rising=False, at={"net": "rnn"}),
     claims.trend("g", claims.peak("icl").best_of("draw", select="chosen"), over=P),
+    claims.within("h", claims.at("along", 500, "loss", coords={"position": 3, "set": "a"}), {}, low=0),
 ]
 
 
@@ -693,3 +694,69 @@ def test_bounds_split_intervals_in_three():
     open_, closed = Bound(0, 1, "", strict=True), Bound(0, 1, "")
     assert [open_.verdict(0, 0.5), open_.verdict(-1, 0), open_.verdict(0.1, 0.9)] == ["undecided", "fails", "holds"]
     assert [closed.verdict(0, 1), closed.verdict(-1, 0), closed.verdict(1.1, 2)] == ["holds", "undecided", "fails"]
+
+
+# Any metric, at coordinates --------------------------------------------------------------------------------
+
+
+def with_positions():
+    """`along` has a loss at three positions, with a value of its own each: p + position / 10 + seed / 100."""
+    rows = table_of().to_pylist()
+    first = [row for row in rows if (row["suite"], row["metric"]) == ("train", "loss")]
+    value = lambda row, k: row["label/p_bursty"] + k / 10 + row["seed/init"] / 100
+    here = {"suite": "along", "metric": "loss", "set": "a"}
+    along = [{**row, **here, "position": k, "value": value(row, k)} for row in first for k in (0, 1, 2)]
+    return type(table_of()).from_pylist([{**row, "position": None, "set": None} for row in rows] + along)
+
+
+@pytest.mark.parametrize("position", [0, 2, "2", np.int32(1)])
+def test_a_statistic_is_taken_at_its_coordinates(position):
+    of = claims.final("along", "loss", coords={"set": "a", "position": position})
+    found = verdict(claims.larger("x", of, ALL, NONE, by=0.5), with_positions())
+    assert found.verdict == "holds" and found.effect == pytest.approx(1.0) and found.n == 5
+    level = verdict(claims.within("x", of, NONE, low=0), with_positions())
+    assert level.effect == pytest.approx(int(position) / 10 + 0.02)
+    assert f"final loss on along at position {position}, set a" in found.statistic
+
+
+@pytest.mark.parametrize(
+    ("coords", "problem"),
+    [
+        ({}, "loss of 'along' is one number for each position, set; say at which (position: 0, 1, 2; set: a)"),
+        ({"position": 1}, "is one number for each position, set; say at which (set: a)"),
+        ({"position": 1, "layer": 0}, "has no axis 'layer'; it has position, set"),
+        ({"position": 7, "set": "a"}, "has no position 7; it has 0, 1, 2"),
+        ({"position": 1, "set": "b"}, "has no set 'b'; it has a"),
+        ({"position": 1.5, "set": "a"}, "has no position 1.5; it has 0, 1, 2"),
+    ],
+)
+def test_coordinates_that_are_not_there_leave_a_claim_undecided(coords, problem):
+    found = verdict(claims.within("x", claims.final("along", "loss", coords=coords), NONE, low=0), with_positions())
+    assert found.verdict == "undecided" and problem in found.reason
+    whole = verdict(claims.within("x", claims.final("icl", coords={"position": 1}), NONE, low=0), with_positions())
+    assert "has no axis 'position'; it has none" in whole.reason
+
+
+def test_a_headline_stands_for_its_eval_metric_and_coordinates():
+    titled = (*HEADLINES, Headline("Second item", "along", "loss", (("position", 1), ("set", "a"))))
+    judged = lambda of: claims.judge([claims.within("x", of, NONE, low=0)], with_positions(), titled)[0]
+    assert judged(claims.final("second ITEM")).effect == pytest.approx(0.12)
+    assert judged(claims.final("Second item", coords={"position": 2})).effect == pytest.approx(0.22)
+    assert judged(claims.final("ICL")).effect == pytest.approx(judged(ICL).effect)
+    assert "has no metric 'floor'" in judged(claims.final("second item", "floor")).reason
+
+
+def test_claims_about_other_evals_are_checked_as_far_as_the_config_tells():
+    planned = chained()[1]
+    of = lambda **how: claims.within("x", claims.at("along", 400, "loss", **how), {P: 0.5}, low=0)
+    how = ("headline_icl",), ("accuracy",), 100, HEADLINES[:1]
+    claims.check_claims([of(coords={"position": 1})], planned, *how, {"along": 200})
+    whole = claims.within("x", claims.final("icl", coords={"layer": 1}), {P: 0.5}, low=0)
+    for claim, more, problem in (
+        (of(), {}, "no suite 'along'"),
+        (of(), {"along": 300}, "no evaluation at step 400: they come every 300 steps"),
+        (whole, {}, "are not its axes; it has none"),
+    ):
+        with pytest.raises(ValueError) as error:
+            claims.check_claims([claim], planned, *how, more)
+        assert problem in str(error.value)

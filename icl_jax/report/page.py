@@ -13,6 +13,8 @@ from icl_jax.report.claims_table import Row, claims_table, tally
 from icl_jax.report.config_table import config_part
 from icl_jax.report.css import sheet
 from icl_jax.report.data import SweepData
+from icl_jax.report.further import Further, further
+from icl_jax.report.further_panels import further_plates, further_tables
 from icl_jax.report.html import Markup, details, document, render, tag
 from icl_jax.report.inline import colour, inline, palette
 from icl_jax.report.judge import judge
@@ -37,6 +39,7 @@ class Part:
     anchor: str
     view: View
     rows: list[Row]
+    further: list[Further]
 
     @property
     def title(self) -> str:
@@ -58,7 +61,7 @@ def write_report(sweeps: Sequence[SweepData], out: str | pathlib.Path) -> list[p
     files, sections = [], []
     for part in parts:
         figures = []
-        for plate in plates(part.view):
+        for plate in [*plates(part.view), *further_plates(part.further, part.view)]:
             paths = write_plate(plate, part.view, part.title, out / f"{part.anchor}-{plate.name}")
             figures.append(_figure(plate, part, [path.name for path in paths]))
             files += paths
@@ -84,7 +87,8 @@ def _part(sweep: SweepData, anchor: str) -> Part:
     steps = sweep.config.get("train", {}).get("num_steps")
     verdicts = judge(sweep.claims, sweep.table, sweep.headlines, num_steps=steps, planned=sweep.planned)
     bounds = [claim.bound() for claim in sweep.claims]
-    return Part(sweep, anchor, view(sweep), list(zip(bounds, verdicts, strict=True)))
+    shown = view(sweep)
+    return Part(sweep, anchor, shown, list(zip(bounds, verdicts, strict=True)), further(sweep.table, shown))
 
 
 def anchors(names: Sequence[str]) -> list[str]:
@@ -119,6 +123,7 @@ def _section(part: Part, figures: list[Markup], only: bool) -> Markup:
         claims,
         tag("p", _CLAIMS, class_="note") if part.rows and only else None,
         figures,
+        further_tables(part.further, shown),
         _acquisition(part),
         config_part(sweep),
         id=part.anchor,

@@ -1,5 +1,7 @@
 """Phase diagrams: scores over two swept numbers."""
 
+import functools
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,18 +56,26 @@ def _panel(view: View, title: str, subtitle: str, scores: np.ndarray, scale: str
     ]
     columns = ", ".join(f"{c[0]:g}" for c in view.columns)
     alt = f"Heat map, {title} ({subtitle}), mean over seeds; {view.others[0]} from left to right: {columns}. "
-    return Panel(title, subtitle, lambda axes: _draw(axes, view, scores, scale, limits), alt + "; ".join(rows) + ".")
+    names = {"up": (view.primary, view.values), "across": (view.others[0], [c[0] for c in view.columns])}
+    draw = functools.partial(heat_map, scores=scores, **names, scale=scale, limits=limits)
+    return Panel(title, subtitle, draw, alt + "; ".join(rows) + ".")
 
 
-def _draw(axes: Axes, view: View, scores: np.ndarray, scale: str, limits: tuple) -> None:
+def heat_map(
+    axes: Axes, scores: np.ndarray, up: tuple[str, list], across: tuple[str, list], scale: str, limits: tuple
+) -> None:
+    """Draws scores (labels up, labels across) as colours with, where they fit, their numbers, and the scale beside.
+
+    up, across: (name, labels) of the axes; limits: ends of the scale.
+    """
     rows, columns = scores.shape
     colours = matplotlib.colormaps[scale]
     mesh = axes.pcolormesh(np.ma.masked_invalid(scores), cmap=colours, vmin=limits[0], vmax=limits[1])
     mesh.set_edgecolor("face")  # no hairlines between cells
-    _ticks(axes.set_xticks, [c[0] for c in view.columns], 11)
-    _ticks(axes.set_yticks, view.values, 14)
-    axes.set_xlabel(view.others[0])
-    axes.set_ylabel(view.primary, labelpad=6)
+    _ticks(axes.set_xticks, across[1], 11)
+    _ticks(axes.set_yticks, up[1], 14)
+    axes.set_xlabel(across[0])
+    axes.set_ylabel(up[0], labelpad=6)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     size = min(8.0, 47 / columns, 100 / rows)  # so that -0.00 fits a cell
@@ -78,9 +88,10 @@ def _draw(axes: Axes, view: View, scores: np.ndarray, scale: str, limits: tuple)
     _bar(axes, scale, limits)
 
 
-def _ticks(set_ticks, values: list[float], most: int) -> None:
+def _ticks(set_ticks, values: list, most: int) -> None:
     kept = range(0, len(values), -(-len(values) // most))
-    set_ticks([i + 0.5 for i in kept], [short_number(values[i]) for i in kept])
+    names = [values[i] if isinstance(values[i], str) else short_number(values[i]) for i in kept]
+    set_ticks([i + 0.5 for i in kept], names)
 
 
 def _bar(axes: Axes, scale: str, limits: tuple) -> None:

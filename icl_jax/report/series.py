@@ -35,11 +35,11 @@ class Series:
 def series(table: pa.Table, suite: str, metric: str = "accuracy", at: Coords = ()) -> list[Series]:
     """Returns the series of a metric at exactly these coordinates, a run each, in the table's order of cells."""
     diverged = {cell: values.max() for cell, (_, values) in _lines(rows_at(table, "train", "diverged")).items()}
-    about = _about(table)
+    known = about(table)
     found = []
     for cell, (steps, values) in _lines(rows_at(table, suite, metric, at)).items():
         last = diverged.get(cell, -1)
-        line = Series(cell, *about[cell], steps, values, float(last) if last >= 0 else math.inf)
+        line = Series(cell, *known[cell], steps, values, float(last) if last >= 0 else math.inf)
         found.append(dataclasses.replace(line, values=np.where(line.counts, values, np.nan)))
     return found
 
@@ -61,8 +61,8 @@ def windowed(line: Series, window: int, ends: np.ndarray) -> Series:
     return dataclasses.replace(line, steps=np.asarray(ends), values=np.array(values))
 
 
-def _about(table: pa.Table) -> dict[str, tuple[dict, dict]]:
-    """Labels and seeds by cell."""
+def about(table: pa.Table) -> dict[str, tuple[dict, dict]]:
+    """Returns (labels, seeds) by cell."""
     names = [n for n in table.column_names if n.startswith((LABEL, SEED))]
     rows = table.select(["cell", *names]).group_by(["cell", *names], use_threads=False).aggregate([]).to_pylist()
     pick = lambda row, prefix: {n.removeprefix(prefix): row[n] for n in names if n.startswith(prefix)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -105,6 +105,10 @@ class View:
         """The two headlines that are drawn one against the other: the first two, where they are accuracies."""
         return self.suites[:2] if has_plane([suite.headline for suite in self.suites]) else ()
 
+    def spot(self, labels: Mapping[str, Value]) -> Spot:
+        """Returns the setting of a run with these labels."""
+        return _spot(self.primary, self.others, labels)
+
     @property
     def shown_columns(self) -> list[Column]:
         """Columns that have panels: all, or as many as fit, evenly spread."""
@@ -155,7 +159,7 @@ def view(sweep: SweepData) -> View:
     varied = lambda name: len({run.labels.get(name) for run in everything}) > 1
     primary, *others = [name for name in sweep.labels if name != DRAW and varied(name)] or [""]
     end = max((run.last_step for run in everything if math.isfinite(run.last_step)), default=0.0)
-    spot = lambda run: Spot(run.labels.get(primary), tuple(run.labels.get(n) for n in others), run.labels.get(DRAW))
+    spot = lambda run: _spot(primary, others, run.labels)
     suites = tuple(
         Shown(headline, bounded[headline], _runs(sweep, headline, bounded[headline], runs, spot, end), runs)
         for headline, runs in acquired.items()
@@ -170,6 +174,10 @@ def view(sweep: SweepData) -> View:
     top = {v: max(score(s) for (value, _), s in best.items() if value == v) for v in values}
     colours, dark = _colours(values, top)
     return View(primary, values, tuple(others), _columns(best), colours, dark, suites, best, draws, end)
+
+
+def _spot(primary: str, others: Sequence[str], labels: Mapping[str, Value]) -> Spot:
+    return Spot(labels.get(primary), tuple(labels.get(name) for name in others), labels.get(DRAW))
 
 
 def _columns(places: Iterable[Place]) -> list[Column]:
