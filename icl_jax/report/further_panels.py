@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from icl_jax.report.further import REDUCTION, Further, reduced
 from icl_jax.report.html import Markup, table
-from icl_jax.report.panels import BOTTOM, LEFT, Panel, Plate
+from icl_jax.report.panels import BOTTOM, LEFT, Panel, Plate, rows_of
 from icl_jax.report.phase import heat_map
 from icl_jax.report.places import Places
 from icl_jax.report.statistics import interval
@@ -16,7 +16,6 @@ from icl_jax.report.style import DASHES, MUTED, accuracy_axis, scale_steps, valu
 from icl_jax.report.view import MOST_LINES, Column, Spot, View
 
 MOST_MAPS = 6  # settings whose heat maps are drawn
-_ROW = 3  # panels side by side
 
 
 def further_plates(found: list[Further], view: View) -> list[Plate]:
@@ -34,8 +33,7 @@ def _lines_plate(name: str, found: list[Further], view: View) -> Plate:
     if len(view.columns) > 1:
         rows = [[_line_panel(one, view, column) for column in view.shown_columns] for one in found]
     else:
-        panels = [_line_panel(one, view, view.columns[0]) for one in found]
-        rows = [panels[i : i + _ROW] for i in range(0, len(panels), _ROW)]
+        rows = rows_of([_line_panel(one, view, view.columns[0]) for one in found])
     along = any(one.axes for one in found)
     runs = max(len(values) for one in found for values in one.final.values())
     parts = [f"{'Lines: mean' if along else 'Bold: mean'} over {view.seeds}." if runs > 1 else "One run each."]
@@ -113,9 +111,10 @@ def _maps_plate(one: Further, view: View) -> Plate:
     left_out = "" if len(kept) == len(shown) else f" {len(kept)} of {len(shown)} settings, evenly spread."
     (up, _), (across, _) = one.axes.items()
     caption = f"Mean over {view.seeds} at the last step, {up} against {across}; one scale of colours for all.{left_out}"
-    rows = [panels[i : i + _ROW] for i in range(0, len(panels), _ROW)]
     title = f"Further eval: {one.name}, {one.metric}"
-    return Plate(_file_name(f"further-{one.name}-{one.metric}"), title, caption, rows, legend=False, left=0.62)
+    return Plate(
+        _file_name(f"further-{one.name}-{one.metric}"), title, caption, rows_of(panels), legend=False, left=0.62
+    )
 
 
 def _map_panel(one: Further, setting: str, mean: np.ndarray, limits: tuple[float, float]) -> Panel:

@@ -120,7 +120,7 @@ def judge(
 
 
 def _judge(claim: Claim, results: Results) -> Verdict:
-    about = (claim.name, ": ".join(filter(None, (str(claim.of), claim.compared()))), claim.bound().text)
+    about = (claim.name, ": ".join(filter(None, (results.text(claim.of), claim.compared()))), claim.bound().text)
     try:
         settings = claim.settings(results.cells)
         readings = [_read(results, claim.of, setting) for setting in settings]

@@ -102,7 +102,16 @@ class Statistic:
 
     def __str__(self) -> str:
         """Returns "final ICL", "peak accuracy on flipped", ..."""
-        of = _subject(self.suite, self.metric) + (f" at {place(self.coords)}" if self.coords else "")
+        return self.text()
+
+    def text(self, titles: Iterable[str] = ()) -> str:
+        """Returns what it is in words. titles: of the headlines."""
+        called = DEFAULTS | {title.lower(): title for title in titles}
+        name = lambda suite: called.get(suite.lower(), suite)
+        of = f"{self.metric} on {self.suite}"
+        if self.suite.lower() in called:
+            of = name(self.suite) if self.metric == "accuracy" else f"{name(self.suite)} {self.metric}"
+        of += f" at {place(self.coords)}" if self.coords else ""
         text = {
             "final": f"final {of}",
             "peak": f"peak {of}",
@@ -111,20 +120,10 @@ class Statistic:
             "at": f"{of} at step {self.step}",
         }[self.kind]
         text += f", mean of {self.window:,} steps" if self.window else ""
-        text += f" (peak chosen on {_called(self.select)})" if self.select else ""
+        text += f" (peak chosen on {name(self.select)})" if self.select else ""
         if self.best:
-            text += f" of the best {self.best.label} on {_called(self.best.select)}"
+            text += f" of the best {self.best.label} on {name(self.best.select)}"
         return text
-
-
-def _called(suite: str) -> str:
-    return DEFAULTS.get(suite, suite)
-
-
-def _subject(suite: str, metric: str) -> str:
-    if suite not in DEFAULTS:
-        return f"{metric} on {suite}"
-    return _called(suite) if metric == "accuracy" else f"{_called(suite)} {metric}"
 
 
 def final(
@@ -253,6 +252,10 @@ class Results:
         if cell not in lines:
             raise Undecidable(f"run {cell} has no {metric} of suite {self.suite(suite)!r}; evaluate it there too")
         return lines[cell]
+
+    def text(self, of: Statistic) -> str:
+        """Returns what a statistic is in words."""
+        return of.text(headline.title for headline in self._headlines)
 
     def suite(self, name: str) -> str:
         """Returns the name of a suite in the table."""

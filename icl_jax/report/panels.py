@@ -72,6 +72,12 @@ class Plate:
         return RIGHT if self.columns in SIZES else SMALL_RIGHT
 
 
+def rows_of(panels: list[Panel]) -> list[list[Panel]]:
+    """Returns panels in rows of as many as stand side by side at full size."""
+    most = max(SIZES)
+    return [panels[i : i + most] for i in range(0, len(panels), most)]
+
+
 def panel_svg(panel: Panel, plate: Plate) -> str:
     """Returns one panel as SVG whose text is text, in the reader's font."""
     with matplotlib.rc_context({**STYLE, "font.size": 8.5, "svg.fonttype": "none"}):

@@ -3,7 +3,7 @@
 import itertools
 
 from icl_jax.report import captions
-from icl_jax.report.panels import BOTTOM, LEFT, Plate
+from icl_jax.report.panels import BOTTOM, LEFT, Plate, rows_of
 from icl_jax.report.phase import has_phase, phase_panels
 from icl_jax.report.sweep_curves import curve_panel, plane_panel
 from icl_jax.report.sweep_final import final_panel, places
@@ -20,8 +20,8 @@ def plates(view: View) -> list[Plate]:
     planes = [plane_panel(view, column) for column in view.shown_columns] if view.plane else []
     learning, paths = captions.learning(view), captions.PATHS if planes else ""
     if not view.primary:
-        row = [*itertools.chain.from_iterable(curves), *planes]
-        return [Plate("learning", "Learning curves", f"{learning} {paths}".strip(), [row])]
+        panels = rows_of([*itertools.chain.from_iterable(curves), *planes])
+        return [Plate("learning", "Learning curves", f"{learning} {paths}".strip(), panels)]
     final = [final_panel(view, suite) for suite in view.suites]
     aside, below = places(view).room
     room = {"left": LEFT + aside, "bottom": BOTTOM + below}
@@ -29,16 +29,16 @@ def plates(view: View) -> list[Plate]:
         about = f"{captions.final(view)} {paths}".strip()
         scores = "Final scores and trade-off" if planes else "Final scores"
         return [
-            Plate("learning", "Learning curves", learning, [list(itertools.chain.from_iterable(curves))]),
-            Plate("final", scores, about, [[*final, *planes]], **room),
+            Plate("learning", "Learning curves", learning, rows_of(list(itertools.chain.from_iterable(curves)))),
+            Plate("final", scores, about, rows_of([*final, *planes]), **room),
         ]
     made = [
         Plate("learning", "Learning curves", learning, curves),
-        Plate("final", "Final scores", captions.final(view), [final], **room),
+        Plate("final", "Final scores", captions.final(view), rows_of(final), **room),
     ]
     if planes:
         made.append(Plate("tradeoff", "Trade-off", f"{paths} {captions.columns(view)}".strip(), [planes]))
     if has_phase(view):
         maps = {"legend": False, "left": 0.62}
-        made.append(Plate("phase", "Phase diagram", captions.phase(view), [phase_panels(view)], **maps))
+        made.append(Plate("phase", "Phase diagram", captions.phase(view), rows_of(phase_panels(view)), **maps))
     return made
