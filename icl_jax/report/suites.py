@@ -57,12 +57,11 @@ def eval_table(table: pa.Table, group_by: Sequence[str]) -> Table:
     shown = Table(header_style="bold", box=None, title=table["suite"][0].as_py(), title_justify="left")
     for title in (["setting"] if group_by else []) + ["metric"]:
         shown.add_column(title, no_wrap=True)
-    whole = "mean" if not axes else f"mean (min..max) over {', '.join(axes)}"
-    for title in [*(f"{axes[0]} {label}" for label in labels), whole]:
+    whole = f"mean (min..max) over {', '.join(axes)}" if axes else "mean"
+    for title in [f"{axes[0]} {label}" for label in labels] or [whole]:
         shown.add_column(title, justify="right", no_wrap=True)
     for (setting, metric), cells in rows.items():
-        texts = [_mean(cells[label]) for label in labels]
-        texts.append(_range(cells[None]) if not labels and len(cells[None]) > 1 and axes else _mean(cells[None]))
+        texts = [_mean(cells[label]) for label in labels] or [_range(cells[None]) if axes else _mean(cells[None])]
         shown.add_row(*([setting] if group_by else []), metric, *texts)
     return shown
 
