@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax import inside, more_evals, rundir
+from icl_jax import inside, rundir
 from icl_jax.columns import coordinates
 from icl_jax.devices import enable_compilation_cache
+from icl_jax.evals import named
 from icl_jax.evals.suites import SUITES
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
@@ -459,7 +460,7 @@ def _evaluating(run: Run, names: tuple[str, ...]) -> ConfigDict:
     suites = tuple(n for n in names if n in config.evals.custom or (n not in own and (n in SUITES or n not in known)))
     more = {name: own.get(name, {}) for name in names if name not in suites}
     _check_known(suites, config.evals.custom, [*own, *known])
-    looked_at = [suite for name in more for suite in more_evals.suites_of(more_evals.parse(name, more[name]))]
+    looked_at = [suite for name in more for suite in named.suites_of(named.parse(name, more[name]))]
     suites = tuple(dict.fromkeys([*suites, *looked_at]))
     config.evals.suites, config.evals.icl, config.evals.iwl = suites, *(suites[:1] or ("",)) * 2
     with config.unlocked():

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Mapping
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
-from icl_jax import more_evals, patches
+from icl_jax import patches
+from icl_jax.evals import named
 from icl_jax.names import suggest
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
 from icl_jax.spec import (
@@ -227,7 +228,7 @@ def patches_of(config: ConfigDict) -> dict[str, tuple[PatchSpec, PatchNumbers]]:
 
 def more_of(config: ConfigDict) -> tuple[tuple[str, MoreEval], ...]:
     """Returns the evals of a config beside its suites, by name, in the order of their names."""
-    return tuple((name, more_evals.parse(name, config.evals.more[name])) for name in sorted(config.evals.more))
+    return tuple((name, named.parse(name, config.evals.more[name])) for name in sorted(config.evals.more))
 
 
 def same_run(members: list[Member]) -> tuple[int, int] | None:

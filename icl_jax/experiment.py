@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax import registry
+from icl_jax.evals.built import axes_of, build_evals, check_evals
 from icl_jax.evals.evaluate import suites_eval
-from icl_jax.evals.more import axes_of, build_evals, check_evals
 from icl_jax.evals.suites import validate_suites
 from icl_jax.headlines import check_measured
 from icl_jax.models import taps
@@ -20,6 +20,7 @@ from icl_jax.models.taps import Patch
 from icl_jax.patches import check_patches
 from icl_jax.runplan import RunPlan, plan_of
 from icl_jax.spec import PatchNumbers, RunSpec
+from icl_jax.storage.arrays import MOST
 from icl_jax.training.parallel import choose_layout, local_batch
 from icl_jax.training.population import Population
 from icl_jax.training.population import build as build_population
@@ -104,7 +105,7 @@ def prepare_experiment(
         evals = (suites_eval(spec.evals, source, seen), *evals)
     evals = (*evals, *build_evals(spec, source))
     check_evals(evals)
-    check_measured(plan.headlines, axes_of(evals))
+    check_measured(plan.headlines, axes_of(evals), MOST)
     objective = found["objective"].builder()(spec)
     model.check(objective.logits_at)
     parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))

@@ -4,6 +4,7 @@ By default two, the accuracies of `evals.icl` and `evals.iwl`, called ICL and IW
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,10 @@ def place(at: Coords) -> str:
 
 def coords_of(at: Mapping[str, Any] | Sequence) -> Coords:
     """Returns coordinates, axis -> label, in their one form."""
-    return tuple(sorted((str(axis), label) for axis, label in dict(at).items()))
+    try:
+        return tuple(sorted((str(axis), label) for axis, label in dict(at).items()))
+    except (TypeError, ValueError):
+        raise ValueError(f"coordinates {at!r}: give a label for each axis, such as {{'position': 3}}") from None
 
 
 def headlines_of(evals: Mapping[str, Any], suites: Sequence[str] | None = None) -> tuple[Headline, ...]:
@@ -112,16 +116,23 @@ def check_named(headlines: Sequence[Headline], evals: Mapping[str, Any], names: 
             raise ValueError(f"evals.headlines: the title {headline.title!r} is the name of an eval; give another")
 
 
-def check_measured(headlines: Sequence[Headline], axes: Mapping[str, Mapping[str, Mapping[str, Sequence]]]) -> None:
-    """Raises ValueError for a headline whose metric its eval does not have, or that is not one number.
+def check_measured(
+    headlines: Sequence[Headline], axes: Mapping[str, Mapping[str, Mapping[str, Sequence]]], most: int
+) -> None:
+    """Raises ValueError for a headline whose metric its eval does not have, or that is not one number in the table.
 
-    axes: suite or eval -> metric -> axis -> labels.
+    axes: suite or eval -> metric -> axis -> labels; most: numbers that a metric may have in the table.
     """
     for headline in headlines:
         where, metrics = f"headline {headline.title!r}:", axes[headline.suite]
         if headline.metric not in metrics:
             known = suggest(headline.metric, metrics)
             raise ValueError(f"{where} {headline.suite!r} has no metric {headline.metric!r}{known}")
+        if math.prod(map(len, metrics[headline.metric].values())) > most:
+            raise ValueError(
+                f"{where} {headline.metric} of {headline.suite!r} has more than {most:,} numbers, which are in array "
+                "files; show a metric of fewer"
+            )
         check_place(f"{where} {headline.metric} of {headline.suite!r}", headline.at, metrics[headline.metric])
 
 

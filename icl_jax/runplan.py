@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax import more_evals
+from icl_jax.evals import named
 from icl_jax.evals.suites import resolve_suites
 from icl_jax.headlines import DEFAULTS, Headline, check_named, headlines_of
 from icl_jax.registry import find, load
@@ -119,7 +119,7 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
     )
     plan.chunk()
     _check_keep(plan.keep, plan.intervals.save)
-    more_evals.check(plan.spec, plan.intervals.evaluate)
+    named.check(plan.spec, plan.intervals.evaluate)
     return plan
 
 
@@ -202,10 +202,9 @@ def eval_digests(evals: EvalSpec) -> dict[str, str]:
     defaults = dataclasses.asdict(SuiteSpec())
     changed = lambda suite: {n: v for n, v in dataclasses.asdict(suite).items() if v != defaults[n]}
     digests = {name: _digest([changed(suite), evals.num_sequences]) for name, suite in evals.suites}
-    stands_on = lambda more: [digests.get(suite, "") for suite in more_evals.suites_of(more)]
+    stands_on = lambda more: [digests.get(suite, "") for suite in named.suites_of(more)]
     return digests | {
-        name: _digest([more.use, more.options, stands_on(more), more_evals.data_digest(more)])
-        for name, more in evals.more
+        name: _digest([more.use, more.options, stands_on(more), named.data_digest(more)]) for name, more in evals.more
     }
 
 

@@ -107,6 +107,14 @@ def two_labels():
     return make(labels, seeds=SEEDS, table=pa.Table.from_pylist(both))
 
 
+def test_a_column_without_the_eval_says_so(tmp_path):
+    rows = two_labels().table.to_pylist()
+    lacks = lambda row: row["suite"] == "flow" and row["label/width"] == 16.0
+    some = pa.Table.from_pylist([row for row in rows if not lacks(row)])
+    write_report([make(FOUR | {"width": (8.0, 16.0)}, seeds=SEEDS, table=some)], tmp_path)
+    assert (tmp_path / "index.html").read_text().count("not evaluated") >= 2
+
+
 def test_reductions_are_over_all_axes_of_each_run():
     values = np.arange(24.0).reshape(2, 3, 4)
     assert {name: list(found) for name, found in reduced(values).items()} == {

@@ -58,6 +58,7 @@ def test_their_order_survives_json():
         ([ALONG | {"at": {"position": 9}}], {}, "has no position 9; it has 0, 1, 2, 3, 4"),
         ([LOSS | {"at": {"position": 1}}], {}, "has no axis 'position'; it has none"),
         (["loss"], {}, "'loss' is no headline; give"),
+        ([ALONG | {"at": 3}], {}, "coordinates 3: give a label for each axis"),
         ([LOSS], {"evals.icl": "flipped"}, "evals.icl = 'flipped' is shown nowhere"),
     ],
 )

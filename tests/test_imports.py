@@ -16,7 +16,7 @@ ROOMS = {
     "sweep": {"data", "training", "evals", "report", "storage"},
 }
 # modules at the root that the rooms may use
-BASE = {"spec", "registry", "inputs", "patches", "more_evals", "rng", "hypers", "names", "config", "devices"} | {
+BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "config", "devices"} | {
     "columns",
     "headlines",
     "files",

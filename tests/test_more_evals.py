@@ -10,8 +10,9 @@ from rich.console import Console
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import cli, grid, more_evals, registry
+from icl_jax import cli, grid, registry
 from icl_jax import config as cfg
+from icl_jax.evals import named
 from icl_jax.experiment import prepare_experiment
 from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec
 from icl_jax.storage.arrays import ArrayFiles, Labelled
@@ -174,6 +175,14 @@ def test_axes_that_the_table_cannot_have_are_refused(odd, words, monkeypatch):
         prepare_experiment(plugins.stream_config(), (Odd(),))
 
 
+def test_a_metric_in_array_files_is_no_headline():
+    shown = (
+        {"title": "Logit", "eval": "logits", "metric": "logits", "at": {"stream": "a", "position": 0, "token": 1}},
+    )
+    with pytest.raises(ValueError, match="has more than 10,000 numbers, which are in array files"):
+        prepare_experiment(plugins.stream_config(**more({"logits": {}}), **{"evals.headlines": shown}))
+
+
 def test_two_evals_of_one_name_and_reserved_options_are_refused():
     with pytest.raises(ValueError, match="two evals are called 'by_position'"):
         prepare_experiment(plugins.stream_config(**more({"by_position": {}})), (plugins.ByPosition(),))
@@ -191,7 +200,7 @@ def test_digests_follow_what_decides_the_numbers_and_survive_json():
     assert digests == eval_digests(eval_spec(config_from_json(json.loads(json.dumps(config_to_json(config))))))
     oftener = cfg.override(config, {"evals.more.later.every": 20, "evals.more.by_position.start": 0})
     assert eval_digests(eval_spec(oftener)) == digests, "when it runs and a default that is said change no number"
-    assert more_evals.parse("later", MORE["later"]).options == (("start", 3),)
+    assert named.parse("later", MORE["later"]).options == (("start", 3),)
 
 
 # Array files ------------------------------------------------------------------------------------------------

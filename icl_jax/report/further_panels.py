@@ -57,8 +57,13 @@ def _line_panel(one: Further, view: View, column: Column) -> Panel:
     means = {view.name(value, column) or "all": interval(one.final[spot])[0] for value, spot in spots.items()}
     shown = "; ".join(f"{name}: {', '.join(f'{x:.3g}' for x in np.ravel(mean)[:12])}" for name, mean in means.items())
     alt = f"{one.metric} of {one.name} against {over}, mean over seeds at the end. {shown}."
-    draw = _draw_along if one.axes else _draw_over
+    draw = _draw_nothing if not spots else _draw_along if one.axes else _draw_over
     return Panel(title, f"{one.metric}, {one.name}", lambda axes: draw(axes, one, view, spots), alt)
+
+
+def _draw_nothing(axes: Axes, one: Further, view: View, spots: dict) -> None:
+    value_axis(axes)
+    axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=MUTED)
 
 
 def _draw_along(axes: Axes, one: Further, view: View, spots: dict) -> None:

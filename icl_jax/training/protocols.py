@@ -91,9 +91,11 @@ class EvalContext:
 
 
 class Eval(Protocol):
-    """A named measurement whose results are arrays with named axes.
+    """A named measurement whose results are arrays with named axes. A config names it in `evals.more`, with how often
+    it runs; a component of the role "eval" builds it.
 
-    axes: metric -> names of its axes; coords: axis -> labels along it.
+    axes: metric -> names of its axes; coords: axis -> labels along it. A metric with more numbers per member than
+    `storage.arrays.MOST` is kept in files beside the table.
     """
 
     name: str

@@ -47,11 +47,10 @@ def _check_axis(which: str, axis: str, labels: tuple, name: str) -> None:
 
 
 def axes_of(evals: tuple) -> dict[str, dict[str, dict[str, tuple]]]:
-    """Returns suite or eval -> metric -> axis -> labels, of metrics that the table has whole."""
+    """Returns suite or eval -> metric -> axis -> labels."""
     found = {}
     for e in evals:
         metrics = {metric: {axis: tuple(e.coords[axis]) for axis in axes} for metric, axes in e.axes.items()}
-        metrics = {metric: axes for metric, axes in metrics.items() if size_of(axes) <= MOST}
         if e.name != "suites":
             found[e.name] = metrics
             continue
