@@ -311,6 +311,7 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
     writer = MetricsWriter(directory / "metrics", eval_digests(plan.spec.evals))
     agree(writer.seal)
     agree(lambda: rundir.write(directory, said))
+    agree(lambda: rundir.keep_plugins(directory, plan.config["plugins"]))
     if work.damage:
         warnings.warn(
             f"{directory}: {work.damage}: trained again from the last good checkpoint before that", stacklevel=3

@@ -23,6 +23,7 @@ from icl_jax import hypers as hy
 from icl_jax import patches
 from icl_jax.evals import named
 from icl_jax.names import suggest
+from icl_jax.plugins import digests, load_all, require
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
 from icl_jax.spec import (
     HYPERS,
@@ -47,11 +48,17 @@ class Settings(ConfigDict):
         super().__setitem__(key, tuple(value) if isinstance(value, tuple | list) else (value,))
 
 
-def default_config() -> ConfigDict:
-    """Returns the config every file starts from; unknown fields are refused."""
+def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
+    """Returns the config every file starts from; unknown fields are refused.
+
+    plugins: files that register components of one's own, run here so that the config has their hypers too. A config
+    file names one beside itself by `pathlib.Path(__file__).with_name("mine.py")`.
+    """
+    entries = load_all(plugins)
     config = ConfigDict()
     config.name = "run"
     config.out = ""  # directory of the run ("": runs/<name>)
+    config.plugins = entries  # path and digest of each
     for section, cls in {**SECTIONS, "parts": PartsSpec}.items():
         config[section] = ConfigDict(dataclasses.asdict(cls()))
     config.options = ConfigDict({}, type_safe=False)  # role -> fields of the options of a component's own
@@ -279,10 +286,12 @@ def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -
 
     suites: those of its evals, by name.
     """
+    require(config.plugins)
     sections = {name: _section(config, name, cls) for name, cls in {**SECTIONS, "parts": PartsSpec}.items()}
     evals = EvalSpec(tuple(suites), config.evals.num_sequences, config.evals.batch_size, more_of(config))
     static = tuple((name, patch) for name, (patch, _) in patches_of(config).items())
-    return RunSpec(evals=evals, options=_own_options(config, RunSpec(**sections)), patches=static, **sections)
+    own = {"options": _own_options(config, RunSpec(**sections)), "plugins": digests(config.plugins)}
+    return RunSpec(evals=evals, patches=static, **own, **sections)
 
 
 def _section(config: ConfigDict, name: str, cls: type):
@@ -370,6 +379,8 @@ def cell_id(
         fields["parts"] = parts
     if spec.options:
         fields["options"] = spec.options
+    if spec.plugins:
+        fields["plugins"] = spec.plugins
     if spec.patches:
         fields["patches"] = {
             name: _changed(patch, PatchSpec) | _changed(member.patches[name], PatchNumbers)

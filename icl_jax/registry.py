@@ -6,9 +6,10 @@ decay knows are derived from that. The package's own declarations are in the mod
 component of one's own is `register`ed the same way.
 """
 
+import contextlib
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,9 +197,47 @@ def register(component: Component) -> Component:
     for name, hyper in component.hypers.items():
         if HYPERS.get(name, hyper) != hyper:
             raise ValueError(f"{component.role} {component.name!r} declares hyper {name!r} otherwise than others do")
+    if owner := _OWNER[-1]:
+        _OWNERS[key] = owner
+        _ADDED.setdefault(owner, set()).update(component.hypers.keys() - HYPERS.keys())
     HYPERS.update(component.hypers)
     _COMPONENTS[key] = component
     return component
+
+
+_OWNER = [""]  # of what is registered now; the last one counts
+_OWNERS: dict[tuple[str, str], str] = {}  # role, name -> owner
+_ADDED: dict[str, set[str]] = {}  # owner -> hypers that it brought
+
+
+@contextlib.contextmanager
+def owned_by(owner: str) -> Iterator[None]:
+    """Notes that what is registered in the block belongs to an owner, for `forget`. The package's own comes first."""
+    _load_declared()
+    _OWNER.append(owner)
+    try:
+        yield
+    finally:
+        _OWNER.pop()
+
+
+def forget(owner: str) -> None:
+    """Removes the components of an owner, and the hypers that no other component declares."""
+    for key in [key for key, whose in _OWNERS.items() if whose == owner]:
+        del _COMPONENTS[key], _OWNERS[key]
+    declared = {name for component in _COMPONENTS.values() for name in component.hypers}
+    for name in _ADDED.pop(owner, set()) - declared:
+        del HYPERS[name]
+
+
+def roles_of(owner: str) -> set[str]:
+    """Returns the roles of which an owner has registered components."""
+    return {role for (role, _), whose in _OWNERS.items() if whose == owner}
+
+
+def owner_of(component: Component) -> str:
+    """Returns the owner of a component, "" for none."""
+    return _OWNERS.get((component.role, component.name), "")
 
 
 def _origin(component: Component) -> str:

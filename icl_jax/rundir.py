@@ -1,6 +1,7 @@
 """The directory of a run: what it is (run.json), its checkpoints, metrics and figures.
 
 run.json       config, identity, members, layout, versions: written before the first step, with its digest
+plugins/       texts of the plugins, as a record
 checkpoints/   Orbax
 metrics/       parquet part files
 tensorboard/   one folder per member
@@ -17,6 +18,8 @@ import warnings
 import jax
 
 from icl_jax import config as cfg
+from icl_jax import plugins
+from icl_jax.files import write_text
 from icl_jax.paths import as_path, children
 from icl_jax.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
@@ -160,9 +163,15 @@ def write(directory: pathlib.Path, said: dict) -> None:
     write_record(directory / FILE, said)
 
 
+def keep_plugins(directory: pathlib.Path, entries: list[dict]) -> None:
+    """Keeps the text of a run's plugins beside it, as a record."""
+    for name, text in plugins.texts(entries).items():
+        write_text(directory / "plugins" / f"{name}.py", text)
+
+
 def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Member]) -> list[str]:
-    """Makes run.json name the evals of a plan, but for a damaged one, which training writes anew. Measurements of
-    suites that now mean something else are dropped; returns their names."""
+    """Makes run.json name the evals of a plan and their plugins, but for a damaged one, which training writes anew.
+    Measurements of suites that now mean something else are dropped; returns their names."""
     with sole_writer(directory):
         found = look(directory)
         if not found:
@@ -171,11 +180,12 @@ def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Membe
         MetricsWriter(directory / "metrics").drop_suites(changed)
         if "config" not in found:
             return changed
-        found["config"]["evals"] = plan.config["evals"]
+        found["config"] |= {name: plan.config[name] for name in ("evals", "plugins")}
         found["members"] = members_to_json(members)
         found["suites"] = {n: d for n, d in found.get("suites", {}).items() if n not in changed}
         found["suites"] |= eval_digests(plan.spec.evals)
         write_record(directory / FILE, found)
+        keep_plugins(directory, plan.config["plugins"])
     return changed
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
+from icl_jax import plugins
 from icl_jax.evals import named
 from icl_jax.evals.suites import resolve_suites
 from icl_jax.headlines import DEFAULTS, Headline, check_named, headlines_of
@@ -172,9 +173,11 @@ def suite_names(config: ConfigDict) -> tuple[str, ...]:
 
 
 def suites_of(config: ConfigDict) -> tuple[tuple[str, SuiteSpec], ...]:
-    """Returns the suites that run, by name. ValueError for a name or a field that does not exist, for none where the
-    source has suites, and for any where it has not."""
+    """Returns the suites that run, by name. ValueError for a name or a field that does not exist, for no eval at all
+    where the source has suites, and for any suite where it has not."""
     names, source = suite_names(config), config.parts.source
+    if not names and config.evals.more:
+        return ()
     if find("source", source).suites:
         return resolve_suites(names, config.evals.custom.to_dict())
     if names:
@@ -218,7 +221,9 @@ def config_to_json(config: ConfigDict) -> dict:
 
 
 def config_from_json(fields: dict) -> ConfigDict:
-    """Returns the config of `config_to_json`. ValueError for a field this version does not know."""
+    """Returns the config of `config_to_json`, with its plugins registered. ValueError for a field this version does not
+    know, and for plugins that are not found."""
+    plugins.require(fields.get("plugins", ()))
     config = cfg.default_config()
     _update(config, fields, "")
     return config

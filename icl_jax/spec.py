@@ -280,7 +280,7 @@ class RunSpec:
     """Everything static. Equal specs share one compiled program.
 
     options: (role, ((field, value), ...)) of each role whose component has options of its own that were set.
-    patches: interventions, by name.
+    patches: interventions, by name; plugins: digests of the files that register components of one's own.
     """
 
     bank: BankSpec = field(default_factory=BankSpec)
@@ -291,6 +291,7 @@ class RunSpec:
     parts: PartsSpec = field(default_factory=PartsSpec)
     options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     patches: tuple[tuple[str, PatchSpec], ...] = ()
+    plugins: tuple[str, ...] = ()
 
     def options_of(self, role: str) -> dict[str, Any]:
         """Returns the options that were set of the component of a role."""

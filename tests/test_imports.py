@@ -18,6 +18,7 @@ ROOMS = {
 # modules at the root that the rooms may use
 BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "config", "devices"} | {
     "columns",
+    "plugins",
     "headlines",
     "files",
     "paths",

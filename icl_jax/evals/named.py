@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icl_jax.names import check_file_name, suggest
+from icl_jax.plugins import digest_of
 from icl_jax.registry import EVAL_FIELDS, find, option_value, resolved_options
 from icl_jax.spec import MoreEval, RunSpec
 
@@ -43,9 +44,10 @@ def suites_of(more: MoreEval) -> tuple[str, ...]:
 
 
 def data_digest(more: MoreEval) -> str:
-    """Returns the digest of the data that an eval stands on, "" for none."""
+    """Returns the digests of the data that an eval stands on and of the plugin it is from, "" for none."""
     component = find("eval", more.use)
-    return component.digest(resolved_options(component, dict(more.options))) if component.digest else ""
+    data = component.digest(resolved_options(component, dict(more.options))) if component.digest else ""
+    return " ".join(filter(None, [data, digest_of(component)]))
 
 
 def check(spec: RunSpec, every: int) -> None:

@@ -10,7 +10,7 @@ import jax
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from icl_jax import api, rundir
+from icl_jax import api, plugins, rundir
 from icl_jax.files import remove_tree, stamp
 from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec, plan_of
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
@@ -44,11 +44,13 @@ class Job:
 
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
-        return {"planned": self.planned.to_json(), "config": config_to_json(self.config)}
+        texts = plugins.texts(self.config.plugins)
+        return {"planned": self.planned.to_json(), "config": config_to_json(self.config), "plugins": texts}
 
 
 def job_from_json(fields: dict) -> Job:
     """Returns the job of `Job.to_json`."""
+    plugins.accept(fields["config"].get("plugins", ()), fields.get("plugins", {}))
     return Job(planned_from_json(fields["planned"]), config_from_json(fields["config"]))
 
 
