@@ -3,7 +3,7 @@
 Chan et al. 2022, figure 2, in small: one population of 4 values of p_bursty x 2 seeds, trained as one
 program on Omniglot where it is found, else on procedurally drawn glyphs.
 
-    icl train --config configs/quickstart.py
+    icl train configs/quickstart.py
 
 Two CPU cores: 65 s with cold caches, 0.95 GB (glyphs: 7 to 40 s more, once, to draw them). Measured at
 the end, mean over seeds; ICL is accuracy on held-out classes (floor .50), IWL on trained ones (.04):
@@ -19,7 +19,7 @@ the end, mean over seeds; ICL is accuracy on held-out classes (floor .50), IWL o
                                   IWL     .96    .81    .16    .00
 
 At p_bursty .5 in-context learning comes first (.74 on Omniglot at step 750) and fades: transience.
-For other seeds: --config.seeds.init=2,3,4 --config.seeds.data=2,3,4.
+For other seeds: --set seeds.init=2,3,4 --set seeds.data=2,3,4.
 """
 
 from icl_jax import default_config

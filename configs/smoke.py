@@ -1,6 +1,6 @@
 """Smoke: the quickstart's program in its smallest form, for CI and for a first look.
 
-    icl train --config configs/smoke.py
+    icl train configs/smoke.py
 
 2 members, 40 steps on glyphs, well under a minute on two CPU cores. It shows that everything runs; it
 is far too short to learn anything.

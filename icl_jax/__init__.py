@@ -1,15 +1,20 @@
 """icl_jax: grow, dissect and tune in-context learning."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from icl_jax.devices import configure_cpu
 
 configure_cpu()  # before JAX looks for devices
 
-from icl_jax.api import Run, evaluate, load_run, train  # noqa: E402
-from icl_jax.config import default_config, load_config, load_variant, override  # noqa: E402
-from icl_jax.report import claims  # noqa: E402
-from icl_jax.sampling import sample, show  # noqa: E402
-from icl_jax.sweep import grid  # noqa: E402
-from icl_jax.transfer import embed, import_chan2022  # noqa: E402
+if TYPE_CHECKING:
+    from icl_jax import plugins
+    from icl_jax.api import Run, evaluate, load_run, train
+    from icl_jax.config import default_config, load_config, load_variant, override
+    from icl_jax.report import claims
+    from icl_jax.sampling import sample, show
+    from icl_jax.sweep import grid
+    from icl_jax.transfer import embed, import_chan2022
 
 __all__ = [
     "Run",
@@ -23,7 +28,32 @@ __all__ = [
     "load_run",
     "load_variant",
     "override",
+    "plugins",
     "sample",
     "show",
     "train",
 ]
+
+# Imported when they are first asked for: the commands' help does without JAX.
+_FROM = {
+    "icl_jax.api": ("Run", "evaluate", "load_run", "train"),
+    "icl_jax.config": ("default_config", "load_config", "load_variant", "override"),
+    "icl_jax.sampling": ("sample", "show"),
+    "icl_jax.transfer": ("embed", "import_chan2022"),
+}
+_MODULES = {"claims": "icl_jax.report.claims", "grid": "icl_jax.sweep.grid", "plugins": "icl_jax.plugins"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        found = importlib.import_module(_MODULES[name])
+    elif module := next((module for module, names in _FROM.items() if name in names), ""):
+        found = getattr(importlib.import_module(module), name)
+    else:
+        raise AttributeError(f"module 'icl_jax' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ a tuple: the population then has one setting per entry (the product over such hy
 for every seed.
 """
 
+import ast
 import dataclasses
 import hashlib
 import importlib.util
@@ -16,6 +17,7 @@ import math
 import pathlib
 import types
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -25,6 +27,7 @@ from icl_jax.evals import named
 from icl_jax.names import suggest
 from icl_jax.plugins import digests, load_all, require
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
+from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import (
     HYPERS,
     SECTIONS,
@@ -42,7 +45,7 @@ SCHEMA = 2  # version of the identity below: raise it when the same fields come 
 
 
 class Settings(ConfigDict):
-    """A section in which every field is a tuple, so that --config.hypers.NAME=A,B works whatever a file set."""
+    """A section in which every field is a tuple, so that --set hypers.NAME=A,B works whatever a file set."""
 
     def __setitem__(self, key, value):
         super().__setitem__(key, tuple(value) if isinstance(value, tuple | list) else (value,))
@@ -65,41 +68,9 @@ def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
     config.patches = ConfigDict({}, type_safe=False)  # name -> fields of PatchSpec and PatchNumbers
     config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
     config.seeds = Settings({n: (0,) for n in SEEDS}, type_safe=False)
-    config.evals = ConfigDict(
-        {
-            "suites": ("fewshot_holdout", "no_support_zipfian"),  # named suites
-            "custom": {},  # name -> fields of SuiteSpec, for suites of your own
-            "more": {},  # name -> {"use": an eval (default: the name), "every": steps, and its options}
-            "icl": "fewshot_holdout",  # the suite shown as ICL
-            "iwl": "no_support_zipfian",  # the suite shown as IWL
-            "headlines": (),  # instead of the two: {"title": ..., "eval": ..., "metric": ..., "at": {axis: label}}, ...
-            "every": 250,  # steps between evaluations
-            "num_sequences": 512,  # per suite and member
-            "batch_size": 128,
-        }
-    )
-    config.evals.custom = ConfigDict({}, type_safe=False)
-    config.evals.more = ConfigDict({}, type_safe=False)
-    config.checkpoint = ConfigDict(
-        {
-            "every": 1000,  # steps between checkpoints
-            "keep_last": 2,
-            "keep_steps": (),  # steps to keep for good
-            "keep_every": 0,  # keep each n-th step for good (0: none)
-            "keep_log": 0,  # keep this many log-spaced steps per factor of ten (0: none)
-        }
-    )
-    config.runtime = ConfigDict(
-        {
-            "devices": 0,  # 0: all
-            "batch_shards": 0,  # devices that share one member's batch (0: chosen)
-            "chunk_steps": 100,  # at most so many steps between looks from the host
-            "accumulate": 1,  # parts of a batch that a device works off one after another: less memory, more time
-            "tensorboard": True,
-            "figures": True,
-        }
-    )
-    config.init_from = ConfigDict({"run": "", "step": -1, "optimiser": False})
+    for section, cls in OTHER_SECTIONS.items():
+        named = {name: ConfigDict({}, type_safe=False) for name in ("custom", "more") if section == "evals"}
+        config[section] = ConfigDict(dataclasses.asdict(cls()) | named)
     config.lock()
     config.evals.custom.unlock()  # suites of your own: any name
     config.evals.more.unlock()
@@ -145,6 +116,32 @@ def call_hook(module: types.ModuleType, name: str, scale: str | None):
         raise ValueError(f"{module.__file__}: {error}") from error
 
 
+def parse_changes(texts: list[str]) -> dict:
+    """Returns {"train.num_steps": 100} of ["train.num_steps=100"]. ValueError for a text without '='."""
+    changes = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: give FIELD=VALUE, such as --set train.num_steps=1000")
+        changes[path] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    """What a user typed: a number, a tuple, True, ... or, where it is none of these, a text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def config_of(path: str | pathlib.Path, changes: list[str]) -> ConfigDict:
+    """Returns the config of a file, FILE or FILE:SCALE, with fields changed: texts such as "train.num_steps=100"."""
+    return override(load_config(path), parse_changes(changes))
+
+
 def load_variant(config_file: str, other: str) -> ConfigDict:
     """Returns the config of `other` (FILE or FILE:SCALE), named relative to `config_file`: for variants."""
     return load_config(pathlib.Path(config_file).parent / other)
@@ -163,7 +160,10 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
         old = section.get(leaf)  # a suite or an option of your own may be new
         if isinstance(old, tuple) and not isinstance(value, tuple | list):
             value = (value,)
-        section[leaf] = tuple(value) if isinstance(value, list) else value
+        try:
+            section[leaf] = tuple(value) if isinstance(value, list) else value
+        except TypeError:
+            raise ValueError(f"{path} = {value!r} is no {type(old).__name__}, as {old!r} is; give one") from None
     return config
 
 

@@ -63,7 +63,7 @@ def look(directory: pathlib.Path) -> dict | None:
     if Checkpoints(directory / "checkpoints").steps():
         return _recovered(directory, f"{directory / FILE} is missing; {_RESTORE}")
     if any(not name.startswith(".") for name in names):
-        raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --config.out=DIR")
+        raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --set out=DIR")
     return None
 
 
@@ -138,18 +138,18 @@ def check_same(directory: pathlib.Path, found: dict, experiment) -> None:
             differ = f"runtime.batch_shards ({there} there, {here} here), as batch statistics are per device"
         raise ValueError(
             f"{directory} holds another run ({found['identity']}, not {experiment.identity}): choose another "
-            f"directory with --config.out=DIR, or delete {directory}. They differ in: {differ}"
+            f"directory with --set out=DIR, or delete {directory}. They differ in: {differ}"
         )
     seeds = [member.seeds["eval"] for member in experiment.members]
     if found.get("suites") and eval_seeds(found) != seeds:
         raise ValueError(
             f"{directory} has measurements with seeds.eval {_few(eval_seeds(found))}, not {_few(seeds)}: a suite on "
-            "other sequences is another one; use those seeds, or choose another directory with --config.out=DIR"
+            "other sequences is another one; use those seeds, or choose another directory with --set out=DIR"
         )
     if changed := changed_suites(found, experiment.plan.spec.evals, experiment.members):
         raise ValueError(
             f"{directory} has measurements of {', '.join(changed)} with other fields or another evals.num_sequences: "
-            "give the suite another name in evals.custom, or choose another directory with --config.out=DIR"
+            "give the suite another name in evals.custom, or choose another directory with --set out=DIR"
         )
 
 
@@ -206,7 +206,7 @@ def starting_point(directory: pathlib.Path, found: dict, start: Start) -> str:
     if before != now:
         raise ValueError(
             f"{directory} holds another run: it started from init_from {before}, the config says {now}; "
-            "choose another directory with --config.out=DIR"
+            "choose another directory with --set out=DIR"
         )
     return found["start"]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several processes on this machine as one run: launch/local.sh PROCESSES --config FILE [--config.FIELD=VALUE ...]
+# Several processes on this machine as one run: launch/local.sh PROCESSES FILE [--set FIELD=VALUE ...]
 # Each has its own share of the devices: on CPU, DEVICES (default 4) virtual ones. Ctrl-C stops all of
 # them with a checkpoint; the same command goes on from there.
 set -euo pipefail

@@ -66,7 +66,7 @@ def test_every_shipped_config_loads_and_states_its_recipe(path, request):
     if config.bank.name == "omniglot":
         config.bank.data_dir = str(request.getfixturevalue("omniglot_dir"))
     assert cfg.members_of(config) and plan_of(config).chunk() >= 1
-    assert "icl train --config" in path.read_text() or "icl sweep run" in path.read_text()
+    assert "icl train configs" in path.read_text() or "icl sweep run" in path.read_text()
 
 
 def identity(config, digest="x"):

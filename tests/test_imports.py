@@ -14,10 +14,12 @@ ROOMS = {
     "report": {"data"},
     "bench": {"data", "models", "training", "evals"},
     "sweep": {"data", "training", "evals", "report", "storage"},
+    "cli": {"data", "training", "evals", "report", "bench", "sweep"},
 }
 # modules at the root that the rooms may use
 BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "config", "devices"} | {
     "columns",
+    "sections",
     "plugins",
     "headlines",
     "files",
@@ -26,6 +28,7 @@ BASE = {"spec", "registry", "inputs", "patches", "rng", "hypers", "names", "conf
 # modules at the root that join the rooms, and the rooms that may use them
 JOINTS = {
     "bench": {"experiment"},
+    "cli": {"api", "doctor", "runplan", "sampling", "transfer"},
     "sweep": {"api", "doctor", "experiment", "initial", "rundir", "runplan", "transfer"},
 }
 

@@ -17,12 +17,13 @@ from tiny import tiny_config
 
 from icl_jax import api, claims, grid
 from icl_jax import config as cfg
+from icl_jax.config import parse_changes
 from icl_jax.storage import sealed
 from icl_jax.sweep import commands, exhausted, features, job, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
-from icl_jax.sweep.sheet import Sheet, load_sheet, parse_changes
+from icl_jax.sweep.sheet import Sheet, load_sheet
 from icl_jax.sweep.sweep import open_sweep
 from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.signals import GracefulStop

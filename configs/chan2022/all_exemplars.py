@@ -2,7 +2,7 @@
 
 Everything else as in base.py.
 
-    icl train --config configs/chan2022/all_exemplars.py
+    icl train configs/chan2022/all_exemplars.py
 """
 
 from icl_jax import load_variant

@@ -4,7 +4,7 @@ The 8 transforms of a character stay together in the class order, so no rotated 
 class is held out. 104 classes are neither trained nor held out, as in the release. Everything else
 as in base.py.
 
-    icl train --config configs/chan2022/augmented.py
+    icl train configs/chan2022/augmented.py
 """
 
 from icl_jax import load_variant

@@ -9,7 +9,7 @@ matmul precision left to the device. Not applied, as in the release: the configu
 than in the release, the labels of the 10 held-out classes, which no example has, are not in the softmax.
 With statistics per device a member stays on one device; runtime.batch_shards splits its batch.
 
-    icl train --config configs/chan2022/base.py
+    icl train configs/chan2022/base.py
 
 831,479 parameters. For a GPU or TPU: a step takes about 0.8 s on two CPU cores (batch_shards 2). Published
 (figure 2, read off): in-context accuracy on held-out classes well above 0.5 for p_bursty 0.9, and an

@@ -6,7 +6,7 @@ share 32 labels, 100 classes are held out. A two-layer encoder and 2 attention-o
 per pair, item and label side by side (an option of the release): no previous-token step has to be learned
 first, and thousands of steps show what takes the paper's network hundreds of thousands.
 
-    icl train --config configs/chan2022/laptop.py
+    icl train configs/chan2022/laptop.py
 
 ICL is the accuracy on held-out classes whose labels the context shows (2 ways x 4 shots, labels redrawn,
 floor .50), IWL on trained classes that the context does not show (argmax over all labels, floor .03).

@@ -6,8 +6,8 @@ the query's class need not be shown. A share p_C of sequences is of classes and 
 only layers of one head without layer norm, residual, one-hot positions shifted at random, 3 ReLU layers and a
 linear one on the last token; loss on the query.
 
-    icl train --config configs/reddy2023/base.py             laptop: D 32, 32 slots, batch 32, Adam 3e-3, 3,000 steps
-    icl train --config configs/reddy2023/base.py:paper       D 63, 65 slots, batch 128, SGD .01, 150,000 steps
+    icl train configs/reddy2023/base.py             laptop: D 32, 32 slots, batch 32, Adam 3e-3, 3,000 steps
+    icl train configs/reddy2023/base.py:paper       D 63, 65 slots, batch 128, SGD .01, 150,000 steps
 
 Other than in the paper: label vectors are learned, from sd .02 (there: fixed, as long as items), attention has biases
 and an output product, a bursty sequence's B copies do not share their place with iid items. ICL is read on fresh

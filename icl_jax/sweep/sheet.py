@@ -1,6 +1,5 @@
 """A sweep as its config file states it: config, grid, claims, at one of its scales."""
 
-import ast
 import dataclasses
 import inspect
 import pathlib
@@ -89,17 +88,3 @@ def _changed_features(features: dict[str, ConfigDict], changes: dict) -> dict[st
 def _scale_of(module, name: str, scale: str | None) -> str | None:
     """The scale as a hook takes it: one without parameters is the same at every scale."""
     return scale if inspect.signature(getattr(module, name)).parameters else None
-
-
-def parse_changes(texts: list[str]) -> dict:
-    """Returns {"train.num_steps": 100} of ["train.num_steps=100"]. ValueError for a text without '='."""
-    changes = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set {text}: give FIELD=VALUE, such as --set train.num_steps=1000")
-        try:
-            changes[path] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            changes[path] = value
-    return changes

@@ -1,0 +1,50 @@
+"""`icl data ...`, `icl import ...`."""
+
+from argparse import Namespace
+
+from icl_jax import api, sampling, transfer
+from icl_jax import config as cfg
+from icl_jax.config import config_of
+from icl_jax.data.banks import describe_banks, prepare_bank
+
+
+def show(words: list[str], flags: Namespace) -> None:
+    """icl data show CONFIG"""
+    config = config_of(words[0], flags.set)
+    count = len(cfg.members_of(config))
+    if not 0 <= flags.member < count:
+        raise ValueError(f"--member={flags.member}: the config has members 0 to {count - 1}")
+    sample = sampling.sample(config, flags.num_sequences or 512, member=flags.member)
+    for name, value in sample.statistics().items():
+        print(f"{name:32s} {value}")
+    print(sampling.show(sample, flags.to))
+
+
+def banks(words: list[str], flags: Namespace) -> None:
+    """icl data banks [CONFIG]"""
+    for name, available, detail in describe_banks():
+        print(f"{name:12s} {'available' if available else 'not here'}: {detail}")
+    if words:
+        print(sampling.show_bank(config_of(words[0], flags.set), flags.to))
+    elif flags.set:
+        raise ValueError("icl data banks --set: it changes a field of a config; name one")
+
+
+def prepare(words: list[str], flags: Namespace) -> None:
+    """icl data prepare BANK"""
+    print(prepare_bank(words[0], flags.data_dir))
+
+
+def embed(words: list[str], flags: Namespace) -> None:
+    """icl data embed RUN"""
+    run = api.load_run(words[0])
+    print(transfer.embed(run, flags.to or str(run.directory / "embeddings.npz"), member=flags.member, step=flags.step))
+
+
+def import_chan2022(words: list[str], flags: Namespace) -> None:
+    """icl import chan2022 FILE --to=DIR"""
+    if not flags.to:
+        raise ValueError("icl import chan2022: name the directory of the new run with --to=DIR")
+    run = transfer.import_chan2022(words[0], flags.to, image_size=flags.image_size)
+    model = f"{run.config.model.num_layers}-layer {run.config.model.core}"
+    print(f"{run.directory}: {model}; evaluate it with: icl eval {run.directory}")

@@ -1,0 +1,60 @@
+"""`icl eval`: what there is, and a checkpoint scored on it. The listing does without JAX."""
+
+import sys
+from argparse import Namespace
+
+from rich.console import Console
+from rich.table import Table
+
+from icl_jax.evals.suites import SUITES
+from icl_jax.registry import components
+
+
+def evaluate(words: list[str], flags: Namespace) -> None:
+    """icl eval RUN"""
+    if not flags.list and not words:
+        raise ValueError("icl eval: RUN is missing; name a run's directory, such as: icl eval runs/quickstart")
+    if flags.list and words:
+        raise ValueError(f"icl eval --list says what there is, whatever the run; leave {words[0]!r} out")
+    console = Console() if sys.stdout.isatty() else Console(width=170)  # a file or a pipe has no width of its own
+    for table in [suites_table(), evals_table()] if flags.list else _scored(words[0], flags):
+        console.print(table)
+
+
+def _scored(directory: str, flags: Namespace) -> list[Table]:
+    import pyarrow as pa  # these import JAX
+    import pyarrow.compute as pc
+
+    from icl_jax import api
+    from icl_jax import config as cfg
+    from icl_jax.report.suites import eval_table, suite_table
+
+    run = api.load_run(directory)
+    table = api.evaluate(run, flags.suites or None, step=flags.step, num_sequences=flags.num_sequences or None)
+    beside = {*run.config.evals.more, *components("eval")}
+    of = {name: table.filter(pc.field("suite") == name) for name in pc.unique(table["suite"]).to_pylist()}
+    varied = cfg.varied(run.members)
+    suites = [rows for name, rows in of.items() if name not in beside]
+    tables = [suite_table(pa.concat_tables(suites), varied)] if suites else []
+    return tables + [eval_table(of[name], varied) for name in sorted(of.keys() & beside)]
+
+
+def suites_table() -> Table:
+    """Returns the named suites with their facts, for a terminal."""
+    shown = Table(header_style="bold", box=None, pad_edge=False)
+    for title in ("suite", "context", "counts", "argmax over", "floor: best of", "ceiling"):
+        shown.add_column(title)
+    for name, suite in SUITES.items():
+        shown.add_row(name, suite.context, suite.counts, suite.argmax, ", ".join(suite.floor), ", ".join(suite.ceiling))
+    return shown
+
+
+def evals_table() -> Table:
+    """Returns the evals beside the suites with their options, for a terminal."""
+    shown = Table(header_style="bold", box=None, pad_edge=False, title="in evals.more", title_justify="left")
+    for title in ("eval", "measures", "options"):
+        shown.add_column(title)
+    for name, component in components("eval").items():
+        options = (f"{field} {o.default!r}: {o.doc}" for field, o in component.options.items())
+        shown.add_row(name, component.doc, "; ".join(options))
+    return shown

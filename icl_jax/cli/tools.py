@@ -1,0 +1,18 @@
+"""`icl bench`, `icl doctor`."""
+
+from argparse import Namespace
+
+from rich.console import Console
+
+from icl_jax import doctor as checkup
+from icl_jax.bench import run_benchmarks
+
+
+def bench(words: list[str], flags: Namespace) -> None:
+    """icl bench [NAME...]"""
+    run_benchmarks(words)
+
+
+def doctor(words: list[str], flags: Namespace) -> None:
+    """icl doctor"""
+    Console().print(checkup.report())

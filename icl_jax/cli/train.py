@@ -1,0 +1,29 @@
+"""`icl train`."""
+
+import sys
+from argparse import Namespace
+
+from icl_jax import api
+from icl_jax.config import config_of
+from icl_jax.training.parallel import join_processes, primary
+
+STOPPED = 75  # exit code of what a signal ended before its last step ("try again later", sysexits.h)
+
+
+def train(words: list[str], flags: Namespace) -> None:
+    """icl train CONFIG"""
+    if flags.distributed:
+        join_processes(flags.coordinator, flags.num_processes, flags.process_id)
+    elif given := [n for n in ("coordinator", "num_processes", "process_id") if getattr(flags, n) is not None]:
+        raise ValueError(f"--{given[0]} is for one of several processes; add --distributed")
+    run = api.train(config_of(words[0], flags.set))
+    if not primary():
+        return
+    steps = run.config.train.num_steps
+    if run.step < steps or (damage := run.damage()):
+        lacks = "" if run.step < steps else f" ({damage})"
+        print(f"stopped at step {run.step:,} of {steps:,}{lacks}; the same command goes on from there")
+        sys.exit(STOPPED)
+    print(run.summary())
+    for path in run.figures:
+        print(path)
