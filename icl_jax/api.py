@@ -51,7 +51,7 @@ from icl_jax.training.store import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """A run on disk: its tidy table, its figures and its parameters.
 
@@ -61,6 +61,10 @@ class Run:
     directory: pathlib.Path
     config: ConfigDict
     members: list[cfg.Member]
+
+    def __repr__(self) -> str:
+        about = f"{len(self.members)} member{'s' * (len(self.members) != 1)}, {self.config.train.num_steps:,} steps"
+        return f"Run({str(self.directory)!r}: {self.config.model.core}, {about})"
 
     @functools.cached_property
     def table(self) -> pa.Table:
@@ -201,6 +205,8 @@ def train(
     Raises ValueError for a config that cannot run, before anything is compiled or written. SIGTERM and
     Ctrl-C save within a chunk and return: `Run.step` then falls short of config.train.num_steps.
     """
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"train takes a config, not {config!r}; read one with icl_jax.load_config(FILE)")
     enable_compilation_cache()
     directory = as_run_path(out or config.out or f"runs/{config.name}")
     if not (directory / rundir.FILE).exists():  # an earlier version took any name

@@ -15,10 +15,12 @@ import itertools
 import json
 import math
 import pathlib
+import traceback
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
@@ -41,6 +43,7 @@ from icl_jax.spec import (
     SuiteSpec,
 )
 
+MOST_MEMBERS = 100_000  # of a population
 SCHEMA = 2  # version of the identity below: raise it when the same fields come to mean another run
 
 
@@ -48,7 +51,8 @@ class Settings(ConfigDict):
     """A section in which every field is a tuple, so that --set hypers.NAME=A,B works whatever a file set."""
 
     def __setitem__(self, key, value):
-        super().__setitem__(key, tuple(value) if isinstance(value, tuple | list) else (value,))
+        value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        super().__setitem__(key, tuple(value) if isinstance(value, tuple | list | range) else (value,))
 
 
 def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
@@ -92,8 +96,13 @@ def load_module(path: str | pathlib.Path) -> tuple[types.ModuleType, str | None]
     if not path.is_file():
         raise ValueError(f"no config file {path}")
     module_spec = importlib.util.spec_from_file_location(f"icl_config_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError(f"{path} is no Python file: a config file ends in .py and defines get_config()")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(_fault(path, error)) from error
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} does not define get_config()")
     return module, scale or None
@@ -111,9 +120,22 @@ def call_hook(module: types.ModuleType, name: str, scale: str | None):
     if scale is not None and not inspect.signature(function).parameters:
         raise ValueError(f"{module.__file__} has no scales, {scale!r} was asked for: leave out ':{scale}'")
     try:
-        return function() if scale is None else function(scale)
-    except (AttributeError, KeyError, TypeError) as error:  # how ml_collections refuses a field or a type
-        raise ValueError(f"{module.__file__}: {error}") from error
+        found = function() if scale is None else function(scale)
+    except Exception as error:  # ml_collections refuses a field or a type in several ways
+        raise ValueError(_fault(pathlib.Path(str(module.__file__)), error)) from error
+    if name == "get_config" and not isinstance(found, ConfigDict):
+        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ValueError(f"{module.__file__}: get_config() returns {kind}; return what default_config() gave, changed")
+    return found
+
+
+def _fault(path: pathlib.Path, error: Exception) -> str:
+    """What went wrong in a config file, and in which line of it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f"{path}, line {line}" if line else f"{path}"
+    known = isinstance(error, AttributeError | KeyError | TypeError | ValueError)
+    return f"{where}: {error}" if known else f"{where}: {type(error).__name__}: {error}"
 
 
 def parse_changes(texts: list[str]) -> dict:
@@ -224,8 +246,15 @@ def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping
         name = sorted(unknown)[0]
         raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
     columns = {n: hy.entries(n, hypers.get(n, h.default)) for n, h in HYPERS.items()}
+    rows = _seed_rows(seeds)
+    if (count := math.prod(map(len, columns.values())) * len(rows)) > MOST_MEMBERS:
+        several = {n: len(column) for n, column in columns.items() if len(column) > 1} | {"seeds": len(rows)}
+        raise ValueError(
+            f"{count:,} members ({', '.join(f'{n} {size:,}' for n, size in several.items())}) are more than a "
+            f"population has ({MOST_MEMBERS:,}); vary fewer here, or run several"
+        )
     settings = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
-    return [Member(setting, row, numbers) for setting in settings for row in _seed_rows(seeds)]
+    return [Member(setting, row, numbers) for setting in settings for row in rows]
 
 
 def patches_of(config: ConfigDict) -> dict[str, tuple[PatchSpec, PatchNumbers]]:
@@ -257,7 +286,7 @@ def _seed_rows(seeds: Mapping) -> list[dict[str, int]]:
         sizes = {n: len(c) for n, c in columns.items()}
         raise ValueError(f"seeds {sizes}: give each stream one seed or the same number of seeds")
     for name, column in columns.items():
-        if not all(isinstance(s, int) and 0 <= s < 2**32 for s in column):
+        if not all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in column):
             raise ValueError(f"seeds.{name} = {column}: seeds are integers from 0 to 2**32 - 1")
     rows = max(lengths, default=1)
     return [{n: c[r % len(c)] for n, c in columns.items()} for r in range(rows)]

@@ -4,6 +4,8 @@ In a config a hyper is a number, a schedule ((step, value), (step, value), ...),
 one entry per setting of the population. Inside a program a hyper is {"steps": (P,), "values": (P,)}.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS
 
+_LARGEST = float(np.finfo(np.float32).max)
 Entry = float | tuple[tuple[float, float], ...]
 
 
@@ -57,6 +60,8 @@ def _check_range(name: str, value: float) -> None:
     if name not in HYPERS:
         raise ValueError(f"unknown hyper {name!r}{suggest(name, HYPERS)}")
     low, high = HYPERS[name].low, HYPERS[name].high
+    if math.isinf(value) or abs(value) > _LARGEST:
+        raise ValueError(f"hypers.{name} = {value} is more than a float32 holds ({_LARGEST:.3g}); lower it")
     if not low <= value <= high:
         raise ValueError(f"hypers.{name} = {value} is outside [{low:g}, {high:g}] ({HYPERS[name].doc})")
     if HYPERS[name].whole and value != round(value):

@@ -36,8 +36,13 @@ class Sample:
 
 
 def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step: int = 0) -> Sample:
-    """Returns the first `num_sequences` training sequences of batch `step` of one member of a config."""
+    """Returns the first `num_sequences` training sequences of batch `step` of one member of a config. ValueError for
+    members and numbers that there are not."""
+    if num_sequences < 1 or step < 0:
+        raise ValueError(f"{num_sequences} sequences of batch {step}: ask for at least 1, of batch 0 or a later one")
     experiment = prepare_experiment(config)
+    if not 0 <= member < len(experiment.members):
+        raise ValueError(f"member {member}: the config has members 0 to {len(experiment.members) - 1}")
     source, chosen = experiment.program.source, experiment.members[member]
     check_exemplars(source, "to show sequences")
     bank = jax.tree.map(np.asarray, source.shared())

@@ -16,6 +16,9 @@ def main(argv: list[str] | None = None) -> None:
     typed = list(sys.argv if argv is None else argv)[1:]
     try:
         _main(typed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # of `icl ... | head`
         sys.stderr.close()
         sys.exit(1)

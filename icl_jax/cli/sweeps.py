@@ -102,6 +102,9 @@ def _sheets(words: list[str], flags: Namespace) -> list[tuple[Sheet, pathlib.Pat
             found.append((sheet, folder.directory.parent))
         else:
             found.append((load_sheet(arg, changes), as_path(flags.out)))
+    names = [str(folder_of(sheet, out).directory) for sheet, out in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is named twice; name each sweep once, or give one another config.name")
     return found
 
 

@@ -116,14 +116,15 @@ def load_embeddings(spec: BankSpec) -> Embeddings:
     embeddings = embeddings.astype(np.float16 if embeddings.dtype == np.float16 else np.float32)
     if bad := int((~np.isfinite(embeddings)).sum()):
         raise ValueError(f"{path}: {bad} of {embeddings.size} values are NaN or infinite; remove them")
-    order = fields.get("class_order")
-    num_holdout = fields.get("num_holdout")
+    held = _whole(path, fields, "num_holdout")
+    if held is not None and held.ndim:
+        raise ValueError(f"{path}: num_holdout has shape {held.shape}; it is one number")
     loaded = Embeddings(
         embeddings,
-        None if order is None else np.asarray(order).astype(np.int32),
-        None if num_holdout is None else int(num_holdout),
+        _whole(path, fields, "class_order"),
+        None if held is None else int(held),
         _text(fields.get("origin", "")),
-        None if fields.get("groups") is None else np.asarray(fields["groups"]).astype(np.int32),
+        _whole(path, fields, "groups"),
     )
     _check_recorded(path, loaded)
     return loaded
@@ -170,6 +171,16 @@ def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
 READERS = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}
 
 
+def _whole(path: pathlib.Path, fields: dict, name: str) -> np.ndarray | None:
+    """An array of whole numbers among the fields; None where it is absent."""
+    if fields.get(name) is None:
+        return None
+    values = np.asarray(fields[name])
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{path}: {name} of type {values.dtype} are no whole numbers; store them as integers")
+    return values.astype(np.int32)
+
+
 def _check_recorded(path: pathlib.Path, loaded: Embeddings) -> None:
     count = loaded.embeddings.shape[0]
     if loaded.class_order is not None and not np.array_equal(np.sort(loaded.class_order), np.arange(count)):
@@ -178,6 +189,10 @@ def _check_recorded(path: pathlib.Path, loaded: Embeddings) -> None:
         raise ValueError(f"{path}: num_holdout {loaded.num_holdout} is not in [0, {count})")
     if loaded.groups is not None and (loaded.groups.shape != (count,) or loaded.groups.min() < 0):
         raise ValueError(f"{path}: groups {loaded.groups.shape} are not one number >= 0 per class ({count},)")
+    if loaded.groups is not None and loaded.groups.max() >= count:
+        raise ValueError(
+            f"{path}: group {loaded.groups.max()} of {count} classes; number groups from 0 on, without gaps"
+        )
 
 
 def save_embeddings(

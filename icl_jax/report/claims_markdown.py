@@ -1,5 +1,6 @@
 """The claims of sweeps as a Markdown table, to paste where the page cannot go."""
 
+import html
 from collections.abc import Iterable, Sequence
 
 from icl_jax.report.claims_table import SYMBOLS
@@ -25,4 +26,4 @@ def _row(name: str, verdict: Verdict) -> tuple[str, ...]:
         str(verdict.n),
         f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{why}",
     )
-    return tuple(cell.replace("|", "\\|") for cell in cells)
+    return tuple(html.escape(cell, quote=False).replace("|", "\\|") for cell in cells)

@@ -330,6 +330,10 @@ def check_claims(
     cells, more = planned_cells(planned), more or {}
     known = {*suites, *more, "train"}
     end = max((cell.end for cell in cells.values()), default=0)
+    claims = list(claims)
+    names = [claim.name for claim in claims]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two claims are called {twice[0]!r}; give each a name of its own")
     for claim in claims:
         try:
             claim.of.check_window()

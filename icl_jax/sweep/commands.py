@@ -196,7 +196,7 @@ def load_data(folder: Folder) -> SweepData:
         found["title"],
         found["doc"],
         found["config"],
-        _environment(folder) | {"command": _command(found)},
+        _environment(folder) | {"command": _command(folder, found)},
         table,
         labels,
         claims_from_json(found["claims"]),
@@ -216,10 +216,12 @@ def _environment(folder: Folder) -> dict:
     return {name: ", ".join(values) for name, values in found.items()}
 
 
-def _command(found: dict) -> str:
+def _command(folder: Folder, found: dict) -> str:
     """What was typed to run the sweep."""
+    place = folder.directory.parent
+    out = [] if str(place) == "sweeps" else ["--out", str(place)]
     changes = [word for field, value in found["changes"].items() for word in ("--set", f"{field}={value}")]
-    return shlex.join(["icl", "sweep", "run", found["source"], *changes])
+    return shlex.join(["icl", "sweep", "run", found["source"], *out, *changes])
 
 
 def _status(folder: Folder, found: dict, table) -> dict[str, int]:

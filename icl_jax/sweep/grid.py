@@ -92,6 +92,8 @@ def log_uniform(low: float, high: float) -> Draw:
 
 def choice(*values) -> Draw:
     """One of the values, each as likely."""
+    if not values:
+        raise ValueError("grid.choice(): there is nothing to choose from; name at least one value")
     return Draw("choice", values=values)
 
 

@@ -90,10 +90,19 @@ def _labelled(table: pa.Table, cells: list[dict]) -> pa.Table:
     return table.append_column("_order", place)
 
 
+def _write_csv(table: pa.Table, path: pathlib.Path) -> None:
+    """A text that a spreadsheet would take for a formula begins with a quote."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = pc.replace_substring_regex(table[field.name], r"^([=+@\t\r]|-[^0-9.])", r"'\1")
+            table = table.set_column(index, field, texts)
+    pyarrow.csv.write_csv(table, path)
+
+
 def write_results(table: pa.Table, path: str | pathlib.Path) -> None:
     """Writes the table as .parquet or .csv. ValueError for another ending."""
     path = as_path(path)
-    writers = {".parquet": pq.write_table, ".csv": pyarrow.csv.write_csv}
+    writers = {".parquet": pq.write_table, ".csv": _write_csv}
     if path.suffix not in writers:
         raise ValueError(f"--to {path}: its ending must be .parquet or .csv")
     with replacing(path) as temporary:

@@ -3,12 +3,16 @@
 import dataclasses
 import inspect
 import pathlib
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax.names import suggest
+from icl_jax.report.claims import KINDS as CLAIMS
 from icl_jax.sweep.grid import Grid, Point
+
+KINDS = tuple(CLAIMS.values())
 
 HOOKS = ("get_sweep", "get_claims", "get_features")
 FEATURES = "features."  # changes of the config of learned features are named features.NAME.FIELD
@@ -51,6 +55,7 @@ def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet
     found = {
         name: cfg.call_hook(module, name, _scale_of(module, name, scale)) for name in HOOKS if hasattr(module, name)
     }
+    _check_hooks(found, module.__file__)
     changes = changes or {}
     points, features = found.get("get_sweep", [Point()]), found.get("get_features", {})
     own = {path: value for path, value in changes.items() if not path.startswith(FEATURES)}
@@ -64,6 +69,22 @@ def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet
         _changed_features(features, changes),
         changes,
     )
+
+
+def _check_hooks(found: dict, file: str | None) -> None:
+    """Raises ValueError for a hook that returns something else than a list of its kind, or no configs."""
+    for name, kind, way_out in (
+        ("get_sweep", Point, "return what icl_jax.grid makes, such as grid.over(...)"),
+        ("get_claims", KINDS, "return a list of claims, such as [claims.larger(...)]"),
+    ):
+        value = found.get(name, [])
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{file}: {name}() returns a {type(value).__name__}; {way_out}")
+        if wrong := [item for item in value if not isinstance(item, kind)]:
+            raise ValueError(f"{file}: {name}() has a {type(wrong[0]).__name__} in its list; {way_out}")
+    features = found.get("get_features", {})
+    if not isinstance(features, Mapping) or not all(isinstance(c, ConfigDict) for c in features.values()):
+        raise ValueError(f"{file}: get_features() must return a dict, name -> config of the run whose encoder it is")
 
 
 def _check_not_swept(changes: dict, points: Grid) -> None:

@@ -188,7 +188,10 @@ class Checkpoints:
             tree = nest(leaves, keys_of) if like is None else fit(leaves, like)
             return candidate, tree, record["meta"]
         reasons = "; ".join(faults) or "they were removed while they were read; try again"
-        raise DamagedCheckpoint(f"no good checkpoint left in {self.directory}: {reasons}")
+        raise DamagedCheckpoint(
+            f"no good checkpoint left in {self.directory}: {reasons}; bring one back, or move that directory away and "
+            "train again: the run begins anew, to the same results"
+        )
 
     def _was_removed(self, step: int) -> bool:
         """Whether a checkpoint that could not be read makes room for a newer one that its run has saved meanwhile."""

@@ -1,0 +1,139 @@
+"""What is typed wrong ends with a sentence that names the value, the limit and the way out."""
+
+import html
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+from tiny import tiny_config
+
+import icl_jax
+from icl_jax import api, cli, grid
+from icl_jax import config as cfg
+from icl_jax.data.vectors import load_embeddings
+from icl_jax.report.claims_markdown import claims_markdown
+from icl_jax.report.judge import Verdict
+from icl_jax.spec import BankSpec
+from icl_jax.sweep import commands
+from icl_jax.sweep.results import write_results
+from icl_jax.sweep.sheet import load_sheet
+
+START = "import icl_jax\nfrom icl_jax import claims, grid\n\ndef get_config():\n    return icl_jax.default_config()\n"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("def get_config(:\n", "line 1: SyntaxError"),
+        ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError: No module named"),
+        ("x = 1\n1 / 0\n", "line 2: ZeroDivisionError"),
+        ("def get_config():\n    pass\n", r"get_config\(\) returns nothing; return what default_config"),
+        ("def get_config():\n    return {}\n", r"get_config\(\) returns a dict"),
+        (START.replace("default_config()", "default_config().nothing"), "line 5: "),
+        ("x = 1\n", "does not define get_config"),
+    ],
+)
+def test_a_config_file_with_a_fault_is_named_with_its_line(text, words, tmp_path):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(ValueError, match=words) as error:
+        cfg.load_config(tmp_path / "bad.py")
+    assert "bad.py" in str(error.value)
+
+
+def test_a_config_file_is_a_python_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(ValueError, match=r"is no Python file: a config file ends in \.py"):
+        cfg.load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "hook, words",
+    [
+        ("def get_sweep():\n    return 3\n", r"get_sweep\(\) returns a int; return what icl_jax.grid makes"),
+        ("def get_sweep():\n    return [{}]\n", r"get_sweep\(\) has a dict in its list"),
+        ("def get_claims():\n    return claims.final('icl')\n", r"get_claims\(\) returns a Statistic; return a list"),
+        ("def get_claims():\n    return ['x']\n", r"get_claims\(\) has a str in its list"),
+        ("def get_features():\n    return ['x']\n", r"get_features\(\) must return a dict"),
+    ],
+)
+def test_hooks_that_return_something_else_are_refused(hook, words, tmp_path):
+    (tmp_path / "bad.py").write_text(START + hook)
+    with pytest.raises(ValueError, match=words):
+        load_sheet(tmp_path / "bad.py")
+
+
+SEEDS = tuple(range(300))
+MANY = {"hypers.p_bursty": tuple(np.linspace(0, 1, 400)), "seeds.data": SEEDS, "seeds.init": SEEDS}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"hypers.learning_rate": 1e40}, "more than a float32 holds"),
+        ({"hypers.num_classes": float("inf")}, "more than a float32 holds"),
+        ({"hypers.weight": 1}, "unknown field 'weight' in hypers"),
+        ({"seeds.data": True}, "seeds are integers"),
+        (MANY, "120,000 members .p_bursty 400, seeds 300. are more than a population has"),
+        ({"train.num_steps": "many"}, "train.num_steps = 'many' is no int, as 20 is"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        cfg.members_of(cfg.override(tiny_config(), changes))
+
+
+def test_seeds_may_be_a_range_or_an_array():
+    config = tiny_config()
+    config.seeds.init, config.seeds.data = range(3), np.arange(3)
+    assert config.seeds.init == config.seeds.data == (0, 1, 2) and len(cfg.members_of(config)) == 6
+
+
+def test_the_python_interface_says_what_it_takes(tmp_path):
+    with pytest.raises(ValueError, match=r"takes a config, not 'configs/x.py'; read one with icl_jax.load_config"):
+        icl_jax.train("configs/x.py")
+    for how, words in (({"member": 99}, "members 0 to 3"), ({"num_sequences": -1}, "ask for at least 1")):
+        with pytest.raises(ValueError, match=words):
+            icl_jax.sample(tiny_config(), **how)
+    with pytest.raises(ValueError, match=r"grid\.choice\(\): there is nothing to choose from"):
+        grid.choice()
+
+
+@pytest.mark.parametrize(
+    "field, words",
+    [
+        ({"num_holdout": "two"}, "num_holdout of type .* are no whole numbers"),
+        ({"num_holdout": np.array([1, 2])}, "num_holdout has shape"),
+        ({"groups": np.array([0.5] * 4)}, "groups of type float64 are no whole numbers"),
+        ({"groups": np.array([0, 1, 2, 10**9])}, "group 1000000000 of 4 classes"),
+        ({"class_order": np.array(["a"] * 4)}, "class_order of type"),
+    ],
+)
+def test_embeddings_with_fields_of_another_type_are_refused(field, words, tmp_path):
+    np.savez(tmp_path / "bank.npz", embeddings=np.zeros((4, 2, 3), np.float32), **field)
+    with pytest.raises(ValueError, match=words):
+        load_embeddings(BankSpec(name="embeddings", path=str(tmp_path / "bank.npz")))
+
+
+def test_what_leaves_the_laboratory_is_no_code(tmp_path):
+    verdict = Verdict("<script>alert(1)</script>", "final ICL", "> 0", 0.5, 0.4, 0.6, 5, "holds", "")
+    text = claims_markdown([("a|b", [verdict])])
+    assert "<script>" not in text and html.escape("<script>") in text and "a\\|b" in text
+    table = pa.table({"label/a": ["=1+1", "@x", "-SUM(1)", "-3", "plain"], "value": [1.0, 2, 3, 4, 5]})
+    write_results(table, tmp_path / "t.csv")
+    cells = [line.split(",")[0].strip('"') for line in (tmp_path / "t.csv").read_text().splitlines()[1:]]
+    assert cells == ["'=1+1", "'@x", "'-SUM(1)", "-3", "plain"]
+
+
+def test_two_claims_of_one_name_and_a_sweep_named_twice_are_refused(tmp_path):
+    text = START + "def get_claims():\n    return [claims.within('x', claims.final('icl'), {}, low=0)] * 2\n"
+    (tmp_path / "twice.py").write_text(text)
+    with pytest.raises(ValueError, match="two claims are called 'x'"):
+        commands.run(load_sheet(tmp_path / "twice.py"), tmp_path, Console(quiet=True), progress=False)
+    with pytest.raises(SystemExit):
+        cli.main(["icl", "sweep", "plan", str(tmp_path / "twice.py"), str(tmp_path / "twice.py")])
+
+
+def test_a_run_shows_itself_in_one_line(tmp_path):
+    run = api.Run(tmp_path, tiny_config(), cfg.members_of(tiny_config()))
+    assert repr(run) == f"Run({str(tmp_path)!r}: transformer, 4 members, 20 steps)"
