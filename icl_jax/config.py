@@ -27,7 +27,7 @@ from icl_jax import hypers as hy
 from icl_jax import patches
 from icl_jax.evals import named
 from icl_jax.names import suggest
-from icl_jax.plugins import digests, load_all, require
+from icl_jax.plugins import digests, foreign_hypers, load_all, require
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
 from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import (
@@ -61,7 +61,12 @@ def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
     plugins: files that register components of one's own, run here so that the config has their hypers too. A config
     file names one beside itself by `pathlib.Path(__file__).with_name("mine.py")`.
     """
-    entries = load_all(plugins)
+    return defaults_with(load_all(plugins))
+
+
+def defaults_with(entries: tuple) -> ConfigDict:
+    """Returns the default config of plugins that are registered. entries: as a config has them."""
+    foreign = foreign_hypers(entries)
     config = ConfigDict()
     config.name = "run"
     config.out = ""  # directory of the run ("": runs/<name>)
@@ -70,7 +75,7 @@ def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
         config[section] = ConfigDict(dataclasses.asdict(cls()))
     config.options = ConfigDict({}, type_safe=False)  # role -> fields of the options of a component's own
     config.patches = ConfigDict({}, type_safe=False)  # name -> fields of PatchSpec and PatchNumbers
-    config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items()}, type_safe=False)
+    config.hypers = Settings({n: (float(h.default),) for n, h in HYPERS.items() if n not in foreign}, type_safe=False)
     config.seeds = Settings({n: (0,) for n in SEEDS}, type_safe=False)
     for section, cls in OTHER_SECTIONS.items():
         named = {name: ConfigDict({}, type_safe=False) for name in ("custom", "more") if section == "evals"}
@@ -401,7 +406,7 @@ def cell_id(
     if "final_lr_fraction" not in find("schedule", spec.train.schedule).hypers:  # it does not know the last step
         fields["train"].pop("num_steps", None)
     defaults = {n: float(h.default) for n, h in HYPERS.items()}
-    fields["hypers"] = {name: value for name, value in member.hypers.items() if value != defaults[name]}
+    fields["hypers"] = {name: value for name, value in member.hypers.items() if value != defaults.get(name, value)}
     fields["seeds"] = {n: member.seeds[n] for n in SEEDS if n != "eval"}
     fields["bank_digest"], fields["origin"], fields["schema"] = data_digest, origin, 1
     if parts := _changed(spec.parts, PartsSpec):

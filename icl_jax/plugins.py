@@ -67,6 +67,11 @@ def digest_of(component: registry.Component) -> str:
     return next((digest for name, digest in _ACTIVE.items() if _owner(name) == owner), "")
 
 
+def foreign_hypers(entries: Iterable[Entry]) -> set[str]:
+    """Returns the hypers that plugins have brought which a config does not name: it is to be read without them."""
+    return registry.brought_by_others(_owner(_name(entry)) for entry in entries)
+
+
 def texts(entries: Iterable[Entry]) -> dict[str, str]:
     """Returns the text of each plugin of a config, by name; they were loaded here."""
     return {_name(entry): _TEXTS[entry["digest"]] for entry in entries}

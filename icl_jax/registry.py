@@ -230,6 +230,11 @@ def forget(owner: str) -> None:
         del HYPERS[name]
 
 
+def brought_by_others(owners: Iterable[str]) -> set[str]:
+    """Returns the hypers that other owners than these have brought."""
+    return set().union(*(names for owner, names in _ADDED.items() if owner not in set(owners)))
+
+
 def roles_of(owner: str) -> set[str]:
     """Returns the roles of which an owner has registered components."""
     return {role for (role, _), whose in _OWNERS.items() if whose == owner}

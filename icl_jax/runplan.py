@@ -223,8 +223,9 @@ def config_to_json(config: ConfigDict) -> dict:
 def config_from_json(fields: dict) -> ConfigDict:
     """Returns the config of `config_to_json`, with its plugins registered. ValueError for a field this version does not
     know, and for plugins that are not found."""
-    plugins.require(fields.get("plugins", ()))
-    config = cfg.default_config()
+    entries = tuple(fields.get("plugins", ()))
+    plugins.require(entries)
+    config = cfg.defaults_with(entries)
     _update(config, fields, "")
     return config
 

@@ -110,7 +110,8 @@ def test_trend_is_the_rank_correlation_of_each_seed():
     expected = [1.0, 0.8, -1.0, 4 / math.sqrt(20), 0.0]  # swap: 1 - 6*2/60; ties: ranks 1.5 1.5 3.5 3.5; constant: 0
     found = verdict(claims.trend("x", ICL, over=P), of_values(rows))
     np.testing.assert_allclose(found.effect, np.mean(expected))
-    np.testing.assert_allclose(found.high - found.effect, T4 * np.std(expected, ddof=1))
+    np.testing.assert_allclose(found.effect - found.low, T4 * np.std(expected, ddof=1))
+    assert found.high == 1, "Student's t would say 1.33, which no correlation is"
     assert found.verdict == "undecided" and found.statistic == "final ICL: rank correlation with p_bursty"
 
 

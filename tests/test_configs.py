@@ -32,7 +32,7 @@ def sources():
 def test_every_shipped_sweep_plans(source, omniglot_dir, monkeypatch, tmp_path):
     """All is checked but the compiler's count of memory, which would compile every program."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(omniglot_dir))
-    monkeypatch.setattr(plan, "fitting_width", lambda experiment, limit: (experiment.program.layout.width, 0))
+    monkeypatch.setattr(plan, "fitting_width", lambda experiment, *_: (experiment.program.layout.width, 0))
     sheet = load_sheet(source)
     assert sheet.claims and "icl sweep run" in sheet.doc and sheet.title.endswith(".")
     stand_in_features(sheet, folder_of(sheet, tmp_path))

@@ -1,7 +1,8 @@
 """What is typed wrong ends with a sentence that names the value, the limit and the way out."""
 
-import html
+import io
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,12 +13,14 @@ import icl_jax
 from icl_jax import api, cli, grid
 from icl_jax import config as cfg
 from icl_jax.data.vectors import load_embeddings
+from icl_jax.experiment import prepare_experiment
 from icl_jax.report.claims_markdown import claims_markdown
 from icl_jax.report.judge import Verdict
 from icl_jax.spec import BankSpec
-from icl_jax.sweep import commands
+from icl_jax.sweep import commands, memory
+from icl_jax.sweep.liveness import peak_bytes
 from icl_jax.sweep.results import write_results
-from icl_jax.sweep.sheet import load_sheet
+from icl_jax.sweep.sheet import Sheet, load_sheet
 
 START = "import icl_jax\nfrom icl_jax import claims, grid\n\ndef get_config():\n    return icl_jax.default_config()\n"
 
@@ -118,7 +121,7 @@ def test_embeddings_with_fields_of_another_type_are_refused(field, words, tmp_pa
 def test_what_leaves_the_laboratory_is_no_code(tmp_path):
     verdict = Verdict("<script>alert(1)</script>", "final ICL", "> 0", 0.5, 0.4, 0.6, 5, "holds", "")
     text = claims_markdown([("a|b", [verdict])])
-    assert "<script>" not in text and html.escape("<script>") in text and "a\\|b" in text
+    assert "<script>" not in text and "&lt;script>" in text and "a\\|b" in text
     table = pa.table({"label/a": ["=1+1", "@x", "-SUM(1)", "-3", "plain"], "value": [1.0, 2, 3, 4, 5]})
     write_results(table, tmp_path / "t.csv")
     cells = [line.split(",")[0].strip('"') for line in (tmp_path / "t.csv").read_text().splitlines()[1:]]
@@ -137,3 +140,30 @@ def test_two_claims_of_one_name_and_a_sweep_named_twice_are_refused(tmp_path):
 def test_a_run_shows_itself_in_one_line(tmp_path):
     run = api.Run(tmp_path, tiny_config(), cfg.members_of(tiny_config()))
     assert repr(run) == f"Run({str(tmp_path)!r}: transformer, 4 members, 20 steps)"
+
+
+def test_a_plan_is_estimated_without_compiling(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sheet = Sheet("tiny.py", "Tiny: a sweep.", tiny_config(), grid.seeds(1), [], {}, {})
+    experiment = prepare_experiment(tiny_config())
+    counts = {width: memory.bytes_at(experiment, width, compiles=False) for width in (1, 8, 64)}
+    monkeypatch.setattr(memory, "program_bytes", lambda population: pytest.fail("it compiles"))
+    console = Console(record=True, width=200, file=io.StringIO())
+    commands.show_plan(sheet, tmp_path / "sweeps", console)
+    assert "is an estimate, without compiling" in console.export_text() and not (tmp_path / "sweeps").exists()
+    monkeypatch.undo()
+    compiled = memory.program_bytes(experiment.population())
+    assert compiled / 3 < memory.bytes_at(experiment, experiment.program.layout.width, compiles=False) < 3 * compiled
+    assert 4 < (counts[64] - counts[8]) / (counts[8] - counts[1]) < 16, "it grows with the members"
+
+
+def test_an_array_lives_until_its_last_use():
+    def program(x):
+        a = x + 1  # x and a
+        b = a * 2  # a is not needed after this
+        return b.sum()
+
+    jaxpr = jax.make_jaxpr(program)(np.zeros(1000, np.float32)).jaxpr
+    assert peak_bytes(jaxpr) == 2 * 4000
+    looped = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c * 2 + 1, None), x, length=50)[0])
+    assert peak_bytes(looped(np.zeros(1000, np.float32)).jaxpr) < 5 * 4000, "a loop does not hold all its steps"

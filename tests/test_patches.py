@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plugins import register_all, stream_config
+from plugins import registered, stream_config
 from tiny import pairs_model, tiny_config
 
 import icl_jax
@@ -314,13 +314,13 @@ def test_a_mask_of_single_sequences_is_refused_in_training(tmp_path):
 
 
 def test_a_source_without_roles_has_all_tokens_alone(tmp_path):
-    register_all()
-    config = stream_config()
-    config.patches.gone = {"site": "state", "tokens": "label"}
-    with pytest.raises(ValueError, match="no set of tokens 'label' among all"):
-        prepare_experiment(config)
-    config.patches.gone.tokens = "all"
-    assert prepare_experiment(config).patches[0].tokens == "all"
+    with registered():
+        config = stream_config()
+        config.patches.gone = {"site": "state", "tokens": "label"}
+        with pytest.raises(ValueError, match="no set of tokens 'label' among all"):
+            prepare_experiment(config)
+        config.patches.gone.tokens = "all"
+        assert prepare_experiment(config).patches[0].tokens == "all"
 
 
 # From Python -----------------------------------------------------------------------------------------------

@@ -218,6 +218,15 @@ def test_a_sweep_scores_an_eval_from_a_file_and_does_so_anew_when_it_changes(nor
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], input=text, text=True, check=True)
 
 
+def test_a_plugin_leaves_no_trace_in_a_config_that_does_not_name_it(core):
+    plain = config_to_json(tiny_config())
+    with_it = cfg.default_config(plugins=[core])
+    assert "of_its_own" in with_it.hypers and config_to_json(tiny_config()) == plain
+    assert plan_of(tiny_config()).config == plain | {"task": plan_of(tiny_config()).config["task"]}
+    with pytest.raises(ValueError, match="unknown field 'of_its_own' in hypers"):
+        cfg.override(tiny_config(), {"hypers.of_its_own": 0.1})
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

@@ -228,8 +228,8 @@ def run_progress(num_members: int, capsys, **options) -> str:
 
 def test_plain_progress_is_a_line_per_evaluation(capsys):
     lines = run_progress(4, capsys, plain=True).strip().splitlines()
-    assert len(lines) == 3 and lines[0] == "bank: glyphs"
-    assert "step 500/1000" in lines[2] and "icl 0.00..1.00" in lines[2] and "1 diverged" in lines[2]
+    assert len(lines) == 4 and lines[:2] == ["bank: glyphs", "compiling ..."]
+    assert "step 500/1000" in lines[3] and "icl 0.00..1.00" in lines[3] and "1 diverged" in lines[3]
 
 
 def test_progress_is_silent_when_disabled(capsys):

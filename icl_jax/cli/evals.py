@@ -1,6 +1,5 @@
 """`icl eval`: what there is, and a checkpoint scored on it. The listing does without JAX."""
 
-import sys
 from argparse import Namespace
 
 from rich.console import Console
@@ -16,7 +15,7 @@ def evaluate(words: list[str], flags: Namespace) -> None:
         raise ValueError("icl eval: RUN is missing; name a run's directory, such as: icl eval runs/quickstart")
     if flags.list and words:
         raise ValueError(f"icl eval --list says what there is, whatever the run; leave {words[0]!r} out")
-    console = Console() if sys.stdout.isatty() else Console(width=170)  # a file or a pipe has no width of its own
+    console = Console(width=max(Console().width, 170))  # a narrow terminal wraps: numbers are not cut
     for table in [suites_table(), evals_table()] if flags.list else _scored(words[0], flags):
         console.print(table)
 
@@ -36,7 +35,15 @@ def _scored(directory: str, flags: Namespace) -> list[Table]:
     varied = cfg.varied(run.members)
     suites = [rows for name, rows in of.items() if name not in beside]
     tables = [suite_table(pa.concat_tables(suites), varied)] if suites else []
-    return tables + [eval_table(of[name], varied) for name in sorted(of.keys() & beside)]
+    tables += [eval_table(of[name], varied) for name in sorted(of.keys() & beside)]
+    settings = max(len({tuple(m.settings()[name] for name in varied) for m in run.members}), 1)
+    each = f"{len(run.members) // settings} members each" if varied else f"{len(run.members)} members"
+    size = flags.num_sequences or run.config.evals.num_sequences
+    tables[
+        0
+    ].title = f"step {pc.max(table['step']).as_py():,}; means over {each}; {size} sequences per suite and member"
+    tables[0].title_justify = "left"
+    return tables
 
 
 def suites_table() -> Table:

@@ -176,8 +176,8 @@ def _whole(path: pathlib.Path, fields: dict, name: str) -> np.ndarray | None:
     if fields.get(name) is None:
         return None
     values = np.asarray(fields[name])
-    if values.dtype.kind not in "iu":
-        raise ValueError(f"{path}: {name} of type {values.dtype} are no whole numbers; store them as integers")
+    if values.dtype.kind not in "iuf" or not np.array_equal(values, np.round(values)):
+        raise ValueError(f"{path}: {name} of type {values.dtype} are no whole numbers; store integers")
     return values.astype(np.int32)
 
 

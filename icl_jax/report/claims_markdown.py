@@ -1,6 +1,5 @@
 """The claims of sweeps as a Markdown table, to paste where the page cannot go."""
 
-import html
 from collections.abc import Iterable, Sequence
 
 from icl_jax.report.claims_table import SYMBOLS
@@ -26,4 +25,4 @@ def _row(name: str, verdict: Verdict) -> tuple[str, ...]:
         str(verdict.n),
         f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{why}",
     )
-    return tuple(html.escape(cell, quote=False).replace("|", "\\|") for cell in cells)
+    return tuple(cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|") for cell in cells)

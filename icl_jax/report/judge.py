@@ -211,6 +211,8 @@ def _weigh(
     if case.boundless.any():
         return case, (np.nan,) * 3, UNDECIDED, f"runs diverged, and {claim.of.metric} has no limit to count them with"
     effect, low, high = (float(x) for x in interval(case.effects))
+    if claim.by_rank:  # Student's t knows no ends, a correlation has some
+        low, high = max(low, -1.0), min(high, 1.0)
     verdict, reason = _decide(claim.bound(), low, high, int(np.isfinite(case.effects).sum()), states)
     if not claim.bound().stands(verdict, low, *_may_move(claim, settings, readings, case.values, units)):
         verdict, reason = UNDECIDED, "onsets after the last step could overturn it: longer runs would tell"

@@ -48,7 +48,7 @@ def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: 
     if len(left) < len(kept):
         note(f"{sheet.name}: {len(kept) - len(left)} populations are done and not counted here")
     by_id = {cell.id: cell for cell in sweep.cells}
-    left += [Job(new, config_for(by_id[new.cells[0]], new)) for new in sweep.proposed(most, note)]
+    left += [Job(new, config_for(by_id[new.cells[0]], new)) for new in sweep.proposed(most, note, compiles=measure)]
     costs = [cost_of(job, measure) for job in left]
     console.print(plan_table(costs, sheet.name))
     console.print(_totals(costs, len(sweep.cells)), highlight=False)
@@ -83,7 +83,7 @@ def _totals(costs: list[Cost], cells: int) -> str:
     text = f"{cells} cells; {len(costs)} programs to run; {steps:,} member-steps; {disk} on disk"
     if costs and all(c.seconds is not None for c in costs):
         return f"{text}; {duration(sum(c.seconds for c in costs))} in all on this machine, compilation apart"
-    return f"{text}; add --measure for the time"
+    return f"{text}; memory of what is new is an estimate, without compiling: --measure compiles, and tells the time"
 
 
 def _bytes(count: int) -> str:

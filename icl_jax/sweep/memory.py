@@ -1,4 +1,4 @@
-"""How many members fit: the compiler's own count at two widths, a straight line between them."""
+"""How many members fit: the compiler's own count (or an estimate) at two widths, a straight line between them."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,7 @@ from icl_jax.devices import cache_dir
 from icl_jax.doctor import memory_limit
 from icl_jax.experiment import Experiment
 from icl_jax.files import write_text
+from icl_jax.sweep.liveness import estimated_bytes
 from icl_jax.training.parallel import Layout
 from icl_jax.training.population import Population, program_bytes
 
@@ -30,10 +31,11 @@ def budget(num_devices: int) -> int | None:
     return int(SHARE * max(limit - used, 0) / num_devices)
 
 
-def bytes_at(experiment: Experiment, width: int) -> int:
+def bytes_at(experiment: Experiment, width: int, compiles: bool = True) -> int:
     """Returns the peak bytes on one device of the programs of a population `width` members wide there.
 
-    Compiling them takes a while, so the number is kept in the user's cache directory.
+    Compiling them takes a while, so the number is kept in the user's cache directory. compiles False: where it is not
+    there yet, an estimate (`liveness`).
     """
     layout = experiment.program.layout
     count = width * layout.num_groups
@@ -41,6 +43,8 @@ def bytes_at(experiment: Experiment, width: int) -> int:
     path = cache_dir() / "memory" / f"{_key(population)}.txt"
     if path.is_file():
         return int(path.read_text())
+    if not compiles:
+        return estimated_bytes(population)
     needed = program_bytes(population)
     write_text(path, str(needed))
     return needed
@@ -72,16 +76,16 @@ def _resized(experiment: Experiment, layout: Layout) -> Experiment:
     return dataclasses.replace(experiment, members=members, program=program)
 
 
-def fitting_width(experiment: Experiment, limit: int | None) -> tuple[int, int]:
+def fitting_width(experiment: Experiment, limit: int | None, compiles: bool = True) -> tuple[int, int]:
     """Returns (members per device that fit, at most those there are; bytes on a device at that width).
 
-    ValueError when not even one member fits.
+    compiles: as in `bytes_at`. ValueError when not even one member fits.
     """
     width = experiment.program.layout.width
-    needed = bytes_at(experiment, width)
+    needed = bytes_at(experiment, width, compiles)
     if limit is None or needed <= limit:
         return width, needed
-    one = bytes_at(experiment, 1)
+    one = bytes_at(experiment, 1, compiles)
     if one > limit:
         raise ValueError(
             f"one member needs {one / 2**30:.2f} GiB on a device, {limit / 2**30:.2f} GiB are free for it: use a "

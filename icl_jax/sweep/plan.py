@@ -46,29 +46,32 @@ def group_cells(cells: Iterable[Cell]) -> list[tuple[Group, list[Cell]]]:
     return [(found[0].group, found) for found in by_group.values()]
 
 
-def make_plan(cells: list[Cell], most: int = 0, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
+def make_plan(
+    cells: list[Cell], most: int = 0, note: Callable[[str], None] = lambda text: None, compiles: bool = True
+) -> list[Planned]:
     """Returns populations that hold the cells, each sized to the memory of a device.
 
-    most: members of a population at most (0: as many as fit). note: is told what is being worked out.
+    most: members of a population at most (0: as many as fit). note: is told what is being worked out. compiles: ask the
+    compiler for the memory, not an estimate.
     ValueError when a cell cannot run, before anything is written.
     """
     groups = group_cells(cells)
     for group, mine in groups:
         _experiment(group, mine)  # all are checked before one is compiled
-    return [planned for group, mine in groups for planned in _plan_group(group, mine, most, note)]
+    return [planned for group, mine in groups for planned in _plan_group(group, mine, most, note, compiles)]
 
 
 def _experiment(group: Group, cells: list[Cell]) -> Experiment:
     return prepare_experiment(group.config, origin=group.origin, members=[cell.member for cell in cells])
 
 
-def _plan_group(group: Group, cells: list[Cell], most: int, note) -> list[Planned]:
+def _plan_group(group: Group, cells: list[Cell], most: int, note, compiles: bool) -> list[Planned]:
     """most: as in `make_plan`; the widest population allowed is the one whose memory is looked up, in its layout."""
     widest = max(_even(len(cells), most or len(cells)))
     experiment = _experiment(group, cells[:widest])
     layout = experiment.program.layout
     note(f"memory of {widest} members of {experiment.program.spec.model.core}")
-    width, needed = fitting_width(experiment, budget(layout.num_devices))
+    width, needed = fitting_width(experiment, budget(layout.num_devices), compiles)
     sizes = _even(len(cells), min(width * layout.num_groups, widest))
     return [_planned(part, layout, needed) for part in _parts(cells, sizes)]
 

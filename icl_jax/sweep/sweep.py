@@ -38,10 +38,12 @@ class Sweep:
         asked = {cell.id for cell in self.cells}
         return sum(id_ not in asked for population in self.folder.plan() for id_ in population.cells)
 
-    def proposed(self, most: int = 0, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
-        """Returns the populations that the cells not planned yet would form; writes nothing."""
+    def proposed(
+        self, most: int = 0, note: Callable[[str], None] = lambda text: None, compiles: bool = True
+    ) -> list[Planned]:
+        """Returns the populations that the cells not planned yet would form; writes nothing. See `make_plan`."""
         missing = self.unplanned()
-        return make_plan(missing, most, note) if missing else []
+        return make_plan(missing, most, note, compiles) if missing else []
 
     def fix(self, most: int = 0, note: Callable[[str], None] = lambda text: None) -> None:
         """Checks the sweep, writes sweep.json and plans what is not planned; several workers may do so at once."""

@@ -66,7 +66,10 @@ class Progress:
             self._live = None
 
     def phase(self, text: str) -> None:
-        """Says what is being done: compiling, training, evaluating, ..."""
+        """Says what is being done: compiling, training, evaluating, ... In a log compiling has a line, as it may take a
+        while until the next one."""
+        if self.enabled and self.plain and text == "compiling" != self._phase:
+            self._console.print("compiling ...", markup=False, highlight=False)
         self._phase = text
 
     def update(
@@ -129,7 +132,8 @@ class Progress:
 
     def _line(self) -> str:
         loss, *headlines, status = zip(*self._values, strict=True)
-        parts = [f"step {self._clock.step}/{self.total_steps}", f"loss {_range(loss)}"]
+        parts = [f"step {self._clock.step}/{self.total_steps}"]
+        parts += [f"loss {_range(loss)}"] if _known(loss).size else []
         named = zip(self.headlines, headlines, strict=True)
         parts += [f"{title.lower()} {_range(values)}" for title, values in named if _known(values).size]
         return "  ".join([*parts, _counts(status), self._rates(), *self._times()]).rstrip()

@@ -67,7 +67,7 @@ def train_population(
     """
     loop = _Loop(population, course, members, writer, checkpoints, progress, meta or {}, on_rows)
     with GracefulStop() as stop:
-        loop.begin(initial)
+        loop.begin(initial, any(gap[0] < gap[1] for gap in gaps))
         if all(loop.mend(gap, initial, stop) for gap in gaps):
             loop.train(stop)
         return Outcome(loop.step, loop.collected_state(), loop.diverged, loop.stopped)
@@ -90,14 +90,16 @@ class _Loop:
         self.last_loss = None
         self.headlines: list[np.ndarray | None] = [None] * len(course.headlines)
 
-    def begin(self, initial) -> None:
-        """Compiles and makes, loads or resumes the state; what is on disk then ends where that is."""
+    def begin(self, initial, mends: bool) -> None:
+        """Makes, loads or resumes the state, where what is on disk then ends, and compiles, if there is anything to
+        train. mends: some of what is there is to be made again."""
         self.progress.phase("compiling")
         self._place(initial)
         self.checkpoints.set_aside_damaged()
         self.feeder = Feeder(self.population, self.course.num_steps)
-        fed = self.feeder.look(self.step if self.step < self.course.num_steps else 0)
-        self.chunk = compiled_chunk(self.population, self.state, self.fixed, fed)
+        if self.step < self.course.num_steps or mends:
+            fed = self.feeder.look(self.step if self.step < self.course.num_steps else 0)
+            self.chunk = compiled_chunk(self.population, self.state, self.fixed, fed)
         self.writer.truncate_after(self.written)
 
     def _place(self, initial, before: int | None = None) -> None:
