@@ -5,7 +5,7 @@ from icl_jax.cli.flags import Command, Flag
 _STEP = Flag("step", "of the checkpoint (default: the newest)", None, int, short="N")
 _MEMBER = Flag("member", "which member of the population", 0, int, short="M")
 _NUM_SEQUENCES = Flag("num_sequences", "how many sequences (0: the config's, or 512)", 0, int, short="N")
-_OUT = Flag("out", "directory of sweeps, or gs://...; each has one of its name in it", "sweeps", short="DIR")
+_OUT = Flag("out", "directory of sweeps, or gs://...; each has one of its name in it (default: sweeps)", short="DIR")
 _WIDTH = Flag("width", "members of a population at most (0: as many as fit in memory)", 0, int, short="N")
 
 COMMANDS = (
@@ -60,7 +60,7 @@ COMMANDS = (
         "[CONFIG]",
         "icl_jax.cli.data:banks",
         "icl data banks configs/quickstart.py",
-        (Flag("to", "the picture", "bank.png", short="FILE"),),
+        (Flag("to", "the picture (default: bank.png)", short="FILE"),),
         takes_config=True,
     ),
     Command(

@@ -22,12 +22,12 @@ def show(words: list[str], flags: Namespace) -> None:
 
 def banks(words: list[str], flags: Namespace) -> None:
     """icl data banks [CONFIG]"""
+    if not words and (flags.set or flags.to):
+        raise ValueError(f"icl data banks {'--set' if flags.set else '--to'}: it is about a config's bank; name one")
     for name, available, detail in describe_banks():
         print(f"{name:12s} {'available' if available else 'not here'}: {detail}")
     if words:
-        print(sampling.show_bank(config_of(words[0], flags.set), flags.to))
-    elif flags.set:
-        raise ValueError("icl data banks --set: it changes a field of a config; name one")
+        print(sampling.show_bank(config_of(words[0], flags.set), flags.to or "bank.png"))
 
 
 def prepare(words: list[str], flags: Namespace) -> None:

@@ -13,8 +13,10 @@ def evaluate(words: list[str], flags: Namespace) -> None:
     """icl eval RUN"""
     if not flags.list and not words:
         raise ValueError("icl eval: RUN is missing; name a run's directory, such as: icl eval runs/quickstart")
-    if flags.list and words:
-        raise ValueError(f"icl eval --list says what there is, whatever the run; leave {words[0]!r} out")
+    if flags.list and (
+        given := [*words, *(f"--{n}" for n in ("suites", "step", "num_sequences") if getattr(flags, n))]
+    ):
+        raise ValueError(f"icl eval --list says what there is, whatever the run; leave {given[0]!r} out")
     console = Console(width=max(Console().width, 170))  # a narrow terminal wraps: numbers are not cut
     for table in [suites_table(), evals_table()] if flags.list else _scored(words[0], flags):
         console.print(table)

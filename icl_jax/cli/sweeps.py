@@ -17,6 +17,8 @@ from icl_jax.sweep.sweep import folder_of
 from icl_jax.sweep.worker import Outcome
 from icl_jax.training.signals import GracefulStop
 
+SWEEPS = "sweeps"  # directory of sweeps
+
 
 def plan(words: list[str], flags: Namespace) -> None:
     """icl sweep plan CONFIG..."""
@@ -99,9 +101,10 @@ def _sheets(words: list[str], flags: Namespace) -> list[tuple[Sheet, pathlib.Pat
                     f"{folder.directory}: the sweep of {about['source']} is called {sheet.name!r} and lies in a "
                     "directory of that name; rename this one, or set the config's name"
                 )
+            _check_no_out(arg, flags)
             found.append((sheet, folder.directory.parent))
         else:
-            found.append((load_sheet(arg, changes), as_path(flags.out)))
+            found.append((load_sheet(arg, changes), as_path(flags.out or SWEEPS)))
     names = [str(folder_of(sheet, out).directory) for sheet, out in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} is named twice; name each sweep once, or give one another config.name")
@@ -111,8 +114,16 @@ def _sheets(words: list[str], flags: Namespace) -> list[tuple[Sheet, pathlib.Pat
 def _folder(arg: str, flags: Namespace) -> Folder:
     """A sweep's directory, named itself or by its config file."""
     if as_path(arg).is_dir():
+        _check_no_out(arg, flags)
+        if flags.set:
+            raise ValueError(f"--set {flags.set[0]}: {arg} is what was run already; leave it out")
         return Folder(as_path(arg))
-    return folder_of(load_sheet(arg, parse_changes(flags.set)), flags.out)
+    return folder_of(load_sheet(arg, parse_changes(flags.set)), flags.out or SWEEPS)
+
+
+def _check_no_out(arg: str, flags: Namespace) -> None:
+    if flags.out:
+        raise ValueError(f"--out={flags.out}: {arg} is a sweep's own directory; leave one of the two out")
 
 
 def _console() -> Console:
