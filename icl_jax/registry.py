@@ -232,7 +232,8 @@ def forget(owner: str) -> None:
 
 def brought_by_others(owners: Iterable[str]) -> set[str]:
     """Returns the hypers that other owners than these have brought."""
-    return set().union(*(names for owner, names in _ADDED.items() if owner not in set(owners)))
+    mine = set(owners)
+    return set().union(*(names for owner, names in _ADDED.items() if owner not in mine))
 
 
 def roles_of(owner: str) -> set[str]:

@@ -150,7 +150,7 @@ def _train_exemplars(spec: BankSpec, num_exemplars: int) -> int:
     return num_exemplars - spec.holdout_exemplars
 
 
-def _make(
+def make_bank(
     spec: BankSpec, kind: str, item_shape: tuple[int, ...], size: tuple[int, int], arrays: dict, **fields
 ) -> Bank:
     """Returns a bank of size (classes, exemplars); the digest covers all that decides its items."""
@@ -216,7 +216,7 @@ def _image_bank(spec: BankSpec, arrays: dict, alphabet: np.ndarray, alphabet_nam
         alphabet = np.repeat(alphabet, stored.shape[1])
         stored = stored.reshape(-1, 1, stored.shape[2])
     num_transforms = images.NUM_TRANSFORMS if spec.augment else 1
-    return _make(
+    return make_bank(
         spec,
         "image",
         (spec.image_size, spec.image_size, 1),
@@ -231,12 +231,12 @@ def load_gaussian(spec: BankSpec) -> Bank:
     """Returns the means of Gaussian clusters, drawn from the seed."""
     count = _num_classes(spec)
     means = vectors.gaussian_means(count, spec.dim, spec.seed)
-    return _make(spec, "vector", (spec.dim,), (count, 1), {"means": means})
+    return make_bank(spec, "vector", (spec.dim,), (count, 1), {"means": means})
 
 
 def load_symbols(spec: BankSpec) -> Bank:
     """Returns integers."""
-    return _make(spec, "symbol", (), (_num_classes(spec), 1), {})
+    return make_bank(spec, "symbol", (), (_num_classes(spec), 1), {})
 
 
 def load_embeddings(spec: BankSpec) -> Bank:
@@ -244,7 +244,7 @@ def load_embeddings(spec: BankSpec) -> Bank:
     loaded = vectors.load_embeddings(spec)
     num_classes, num_exemplars, dim = loaded.embeddings.shape
     num_groups = 1 if loaded.groups is None else int(loaded.groups.max()) + 1
-    return _make(
+    return make_bank(
         spec,
         "vector",
         (dim,),
