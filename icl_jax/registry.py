@@ -353,6 +353,8 @@ def check_option(where: str, value: Any, known: Option) -> None:
     """Raises ValueError for a value that an option does not take."""
     if known.choices and value not in known.choices:
         raise ValueError(f"unknown {where} {value!r}{suggest(str(value), map(str, known.choices))}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} {value} is no finite number; give one")
     if known.least is not None and value < known.least:
         raise ValueError(f"{where} {value} must be at least {known.least}; raise it")
 

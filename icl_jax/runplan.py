@@ -16,8 +16,9 @@ from icl_jax import plugins
 from icl_jax.evals import named
 from icl_jax.evals.suites import resolve_suites
 from icl_jax.headlines import DEFAULTS, Headline, check_named, headlines_of
-from icl_jax.registry import find, load
-from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults
+from icl_jax.registry import check_option, find, load
+from icl_jax.sections import OTHER_SECTIONS
+from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults, options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,9 @@ def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunP
     plan.chunk()
     _check_keep(plan.keep, plan.intervals.save)
     named.check(plan.spec, plan.intervals.evaluate)
+    for section in ("checkpoint", "runtime"):
+        for name, known in options_of(OTHER_SECTIONS[section]).items():
+            check_option(f"{section}.{name}", config[section][name], known)
     return plan
 
 

@@ -86,6 +86,19 @@ def test_settings_that_cannot_be_are_refused(changes, words):
         cfg.members_of(cfg.override(tiny_config(), changes))
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"checkpoint.keep_every": -10}, "checkpoint.keep_every -10 must be at least 0"),
+        ({"checkpoint.keep_log": -1}, "checkpoint.keep_log -1 must be at least 0"),
+        ({"model.position_scale": float("nan")}, "model.position_scale nan is no finite number"),
+    ],
+)
+def test_useless_settings_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        prepare_experiment(cfg.override(tiny_config(), changes))
+
+
 def test_seeds_may_be_a_range_or_an_array():
     config = tiny_config()
     config.seeds.init, config.seeds.data = range(3), np.arange(3)
