@@ -50,7 +50,7 @@ def start(place, out, *flags, action="run", limit=None):
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-m", "icl_jax", "sweep", action, str(place / "attacked.py")]
-    command += [f"--out={place / out}", "--width=2", *flags]
+    command += [f"--out={place / out}", *(["--width=2"] if action == "run" else []), *flags]
     small_files = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None
     log = (place / f"{out}.log").open("a")
     return subprocess.Popen(

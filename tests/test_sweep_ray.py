@@ -279,8 +279,9 @@ def driver(place, environment, cluster):
 def sweep(place, environment, action, out, *flags):
     """8 cells as 4 populations of 2."""
     command = [sys.executable, "-m", "icl_jax", "sweep", action, str(place / "rayed.py"), f"--out={place / out}"]
+    command += ["--width=2"] if action == "run" else []
     return subprocess.Popen(
-        [*command, "--width=2", *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
