@@ -12,6 +12,8 @@ from icl_jax.report.view import Shown, View
 
 _DARK, _LIGHT = "#10161d", "#fdfdfd"  # numbers on cells: the same on any paper
 
+_MOST_SHAPES = 2_500  # cells that are drawn as shapes each; more become one picture
+
 
 def has_phase(view: View) -> bool:
     """Returns whether exactly two labels are swept, both numbers of at least two values."""
@@ -72,6 +74,7 @@ def heat_map(
     colours = matplotlib.colormaps[scale]
     mesh = axes.pcolormesh(np.ma.masked_invalid(scores), cmap=colours, vmin=limits[0], vmax=limits[1])
     mesh.set_edgecolor("face")  # no hairlines between cells
+    mesh.set_rasterized(scores.size > _MOST_SHAPES)
     _ticks(axes.set_xticks, across[1], 11)
     _ticks(axes.set_yticks, up[1], 14)
     axes.set_xlabel(across[0])
