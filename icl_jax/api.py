@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import inside, rundir
-from icl_jax.columns import coordinates
+from icl_jax.columns import REDUCTION, coordinates
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals import named
 from icl_jax.evals.suites import SUITES
@@ -160,7 +160,7 @@ class Run:
         if step not in steps:
             raise ValueError(f"{self.directory}: {name} was not measured at step {step}, but at {steps}")
         rows = rows.filter(pc.field("step") == step)
-        if "reduction" in rows.column_names and rows["reduction"].null_count == 0:
+        if REDUCTION in rows.column_names and rows[REDUCTION].null_count == 0:
             return array_files(self.directory / "metrics").read(name, metric, step)
         return from_table(rows, coordinates(rows.column_names))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -10,6 +11,8 @@ from icl_jax.headlines import Coords, Headline
 
 _FIXED = ("member", "cell", "step", "suite", "metric", "value", "_order")
 _PREFIXES = ("label/", "hyper/", "seed/")
+REDUCTION = "reduction"  # coordinate of results that are too large for the table, which has these of them instead
+REDUCTIONS = {"mean": np.nanmean, "sd": np.nanstd, "min": np.nanmin, "max": np.nanmax}
 
 
 def coordinates(names: Iterable[str]) -> list[str]:

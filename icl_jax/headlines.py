@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icl_jax.names import suggest
+from icl_jax.names import few, suggest
 
 DEFAULTS = {"icl": "ICL", "iwl": "IWL"}  # field of `evals` that names a suite -> title
 _LONG = {"ICL": "In-context", "IWL": "In-weights"}
@@ -149,9 +149,3 @@ def check_place(what: str, at: Coords, axes: Mapping[str, Sequence]) -> None:
     for axis, label in given.items():
         if str(label) not in map(str, axes[axis]):
             raise ValueError(f"{what} has no {axis} {label!r}; it has {few(axes[axis])}")
-
-
-def few(labels: Sequence) -> str:
-    """Returns labels as a text, the first and the last of many."""
-    shown = list(map(str, labels))
-    return ", ".join(shown) if len(shown) <= 8 else f"{', '.join(shown[:5])}, ..., {shown[-1]} ({len(shown)} labels)"

@@ -12,6 +12,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
+def few(values: Iterable) -> str:
+    """Returns values as a text, for an error message: the first ones and the last of many."""
+    shown = list(map(str, values))
+    return ", ".join(shown) if len(shown) <= 8 else f"{', '.join(shown[:5])}, ..., {shown[-1]} ({len(shown)} in all)"
+
+
 def check_file_name(what: str, name: str) -> None:
     """Raises ValueError for a name that is no plain file name. what: what it names, such as "config.name"."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in (".", ".."):

@@ -2,8 +2,8 @@
 
 `default_config(plugins=[FILE])` runs them and lists them in the config, by path and digest of their text. The digest is
 part of what a run is, so another text is another run; that of a file of evals alone is part of what these measure, so
-another text is scored anew. What was written by a run with plugins finds them again where
-they lie, if their text is the same; text that came with a run is never run.
+another text is scored anew. What was written by a run with plugins finds them again where they lie, if their text is
+the same; text that came with a run is never run.
 """
 
 import hashlib

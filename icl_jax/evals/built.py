@@ -1,12 +1,10 @@
 """The evals beside the suites that a spec names, built and checked before anything is compiled."""
 
+from icl_jax.columns import REDUCTION, coordinates
 from icl_jax.names import check_file_name
 from icl_jax.registry import find, resolved_options
 from icl_jax.spec import RunSpec
 from icl_jax.storage.arrays import MOST, size_of
-
-# Columns of the tidy table that are no coordinates of an eval; `reduction` is that of results too large for it.
-_COLUMNS = ("member", "cell", "step", "metric", "value", "reduction")
 
 
 def build_evals(spec: RunSpec, source) -> tuple:
@@ -38,7 +36,8 @@ def check_evals(evals: tuple) -> None:
 
 
 def _check_axis(which: str, axis: str, labels: tuple, name: str) -> None:
-    if axis in _COLUMNS or "/" in axis or (axis == "suite" and name != "suites"):
+    is_suites = (name, axis) == ("suites", "suite")
+    if axis == REDUCTION or not (coordinates([axis]) or is_suites):
         raise ValueError(f"{which} is called as a column of the table; rename it")
     if not labels:
         raise ValueError(f"{which} has no labels; give it some in coords")

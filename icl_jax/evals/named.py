@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from icl_jax.names import check_file_name, suggest
+from icl_jax.names import check_file_name, few, suggest
 from icl_jax.plugins import digest_of
 from icl_jax.registry import EVAL_FIELDS, find, option_value, resolved_options
 from icl_jax.spec import MoreEval, RunSpec
@@ -67,10 +67,5 @@ def check(spec: RunSpec, every: int) -> None:
             fits = [n for n in range(every, spec.train.num_steps + 1, every) if spec.train.num_steps % n == 0]
             raise ValueError(
                 f"evals.more.{name}.every = {steps} must be a multiple of evals.every ({every}) that divides "
-                f"train.num_steps ({spec.train.num_steps}); use one of {_few(fits)}"
+                f"train.num_steps ({spec.train.num_steps}); use one of {few(fits)}"
             )
-
-
-def _few(fits: list[int]) -> str:
-    shown = fits if len(fits) <= 8 else [*fits[:6], "...", fits[-1]]
-    return ", ".join(map(str, shown))

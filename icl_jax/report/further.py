@@ -6,11 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.columns import coordinates
+from icl_jax.columns import REDUCTION, REDUCTIONS, coordinates
 from icl_jax.report.series import about, series
 from icl_jax.report.view import Spot, View, aligned
-
-REDUCTION = "reduction"  # coordinate of results that are too large for the table, which has their mean, sd, min, max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,5 +100,4 @@ def _lines(table: pa.Table, view: View, name: str, metric: str) -> dict[Spot, tu
 def reduced(values: np.ndarray) -> dict[str, np.ndarray]:
     """Returns mean, sd, min and max over all axes of each run, (runs,). values: (runs, *sizes)."""
     flat = values.reshape(len(values), -1)
-    reduce = {"mean": np.nanmean, "sd": np.nanstd, "min": np.nanmin, "max": np.nanmax}
-    return {name: function(flat, axis=1) for name, function in reduce.items()}
+    return {name: reduce(flat, axis=1) for name, reduce in REDUCTIONS.items()}

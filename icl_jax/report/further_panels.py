@@ -6,7 +6,8 @@ import re
 import numpy as np
 from matplotlib.axes import Axes
 
-from icl_jax.report.further import REDUCTION, Further, reduced
+from icl_jax.columns import REDUCTION, REDUCTIONS
+from icl_jax.report.further import Further, reduced
 from icl_jax.report.html import Markup, table
 from icl_jax.report.panels import BOTTOM, LEFT, Panel, Plate, rows_of
 from icl_jax.report.phase import heat_map
@@ -138,7 +139,7 @@ def further_tables(found: list[Further], view: View) -> list[Markup]:
 
 
 def _table(one: Further, view: View) -> Markup:
-    kinds = [str(label) for label in one.axes[REDUCTION]] if REDUCTION in one.axes else ["mean", "sd", "min", "max"]
+    kinds = [str(label) for label in one.axes[REDUCTION]] if REDUCTION in one.axes else list(REDUCTIONS)
     rows = [
         [view.name(*place) or "all runs", len(one.final[spot]), *map(_number, _reductions(one, spot, kinds))]
         for place, spot in view.best.items()

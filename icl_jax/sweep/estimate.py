@@ -5,13 +5,13 @@ import time
 
 import jax
 
+from icl_jax.columns import REDUCTIONS
 from icl_jax.experiment import Experiment, prepare_experiment
 from icl_jax.storage.arrays import MOST, size_of
 from icl_jax.sweep.job import Job
 from icl_jax.sweep.plan import Planned
 from icl_jax.training.checkpoint import keep_policy
 from icl_jax.training.population import compiled_chunk, num_parameters, state_bytes
-from icl_jax.training.rows import REDUCTIONS
 
 _ROW = 12  # bytes of a row of metrics on disk, measured
 _NUMBER = 4  # bytes of a number in an array file

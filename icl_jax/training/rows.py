@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from icl_jax.columns import REDUCTION, REDUCTIONS
 from icl_jax.config import Member
 from icl_jax.storage.arrays import MOST, Labelled, size_of
 from icl_jax.training.protocols import Eval
 from icl_jax.training.store import MetricsWriter, to_table
-
-REDUCTIONS = {"mean": np.nanmean, "sd": np.nanstd, "min": np.nanmin, "max": np.nanmax}
 
 
 def member_columns(member: Member) -> dict:
@@ -82,7 +81,7 @@ def _reduced(found: Labelled) -> Labelled:
     unknown = np.isnan(flat).all(axis=1)
     known = np.where(unknown[:, None], 0.0, flat)
     columns = [np.where(unknown, np.nan, reduce(known, axis=1)) for reduce in REDUCTIONS.values()]
-    return Labelled(np.stack(columns, axis=1), ("reduction",), {"reduction": tuple(REDUCTIONS)})
+    return Labelled(np.stack(columns, axis=1), (REDUCTION,), {REDUCTION: tuple(REDUCTIONS)})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
