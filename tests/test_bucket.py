@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 
 import pyarrow.parquet as pq
 import pytest
@@ -194,12 +195,12 @@ def test_a_failed_save_counts_where_another_worker_has_made_it(place, monkeypatc
     checkpoints = Checkpoints(place)
     checkpoints.save(10, make_state(10), meta={}, force=True)
     checkpoints.save(20, make_state(20), meta={}, force=True)
-    monkeypatch.setattr(checkpoints._writer, "wait", fails)
+    monkeypatch.setattr(checkpoints, "_saving", types.SimpleNamespace(result=fails))
     checkpoints.wait()
     checkpoints.save(30, make_state(30), meta={}, force=True)
     assert checkpoints.steps() == [20, 30]
     mark(place, 30).unlink()
-    monkeypatch.setattr(checkpoints._writer, "wait", fails)
+    monkeypatch.setattr(checkpoints, "_saving", types.SimpleNamespace(result=fails))
     with pytest.raises(CheckpointError, match="another worker was in the way"):
         checkpoints.wait()
 

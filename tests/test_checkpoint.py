@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -271,3 +272,28 @@ def test_kill_in_the_middle_of_a_save_leaves_a_good_checkpoint(tmp_path):
             continue
         step, state, meta = Checkpoints(tmp_path).restore()
         assert step >= begun - 1 and meta == {"step": step} and (state["w"] == step).all()
+
+
+def test_a_save_leaves_no_thread_and_no_open_file_behind(tmp_path):
+    """A long run saves thousands of times; Orbax's handle of a save that nobody asks for its result keeps both."""
+    before = threading.active_count()
+    with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+        for step in range(12):
+            checkpoints.save(step, {"a": np.zeros((2, 3))}, meta={})
+        checkpoints.wait()
+        during = threading.active_count()
+        for step in range(12, 24):
+            checkpoints.save(step, {"a": np.zeros((2, 3))}, meta={})
+        checkpoints.wait()
+        assert threading.active_count() <= during + 2
+    assert threading.active_count() <= before + 2
+
+
+def test_reading_a_checkpoint_takes_pythons_own_event_loops(tmp_path, monkeypatch):
+    """A loop of uvloop's that TensorStore calls once it has ended crashes the process, now and then."""
+    uvloop = pytest.importorskip("uvloop")
+    monkeypatch.setattr(uvloop, "new_event_loop", lambda: pytest.fail("a loop of uvloop's"))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": np.arange(6.0).reshape(2, 3)}, meta={})
+    _, state, _ = Checkpoints(tmp_path).restore()
+    np.testing.assert_array_equal(state["a"], np.arange(6.0).reshape(2, 3))

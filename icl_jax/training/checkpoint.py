@@ -10,6 +10,7 @@ keeps a second worker away from the same population there, so that a save leaves
 as done when the other's checkpoint of the same step, which is the same state, is there.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -25,6 +26,7 @@ import absl.logging
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src import asyncio_utils
 
 from icl_jax.files import remove_tree
 from icl_jax.paths import absolute, as_path, children, in_bucket
@@ -50,6 +52,11 @@ def _said_once(record: logging.LogRecord) -> bool:
 
 
 absl.logging.get_absl_logger().addFilter(_said_once)
+
+# Reading takes four event loops a checkpoint, each ended while TensorStore's threads may still call into it. Python's
+# own answers such a call with an exception; uvloop's is freed memory by then, and crashed a process now and then.
+if getattr(asyncio_utils, "uvloop", None) is not None:
+    asyncio_utils.uvloop = asyncio
 
 
 class DamagedCheckpoint(CheckpointError):
@@ -102,6 +109,7 @@ class Checkpoints:
         self._trusted: set[int] = set()  # steps this object wrote, or read and found good
         self._damaged: set[int] = set()  # steps this object could not read
         self._newest = -1  # last step written
+        self._saving: ocp.AsyncResponse[bool] | None = None  # the last save, until it was waited for
 
     def save(self, step: int, state: PyTree, *, meta: dict, force: bool = False) -> None:
         """Starts to write a checkpoint and returns when the state has been copied.
@@ -113,29 +121,32 @@ class Checkpoints:
         state: tree of numpy arrays, each (members, ...).  meta: any JSON values, given back by restore.
         """
         leaves = flatten(state)
-        if in_bucket(self.directory):
-            self.wait()  # a failure of the save before must not be taken for one of this
+        self.wait()  # a failure of the save before must not be taken for one of this
         if step not in self._trusted and not self._has_another(step):
             seal = _seal(step, leaves, structure(state), meta)
             present = {path: leaf for path, leaf in leaves.items() if leaf.size}  # Orbax refuses empty arrays
             self._newest = step
             with self._writing(f"write the checkpoint of step {step}"):
-                self._writer.save_async(step, present, force=True, overwrite=True, custom_metadata=seal)
+                self._saving = self._writer.save_async(step, present, force=True, overwrite=True, custom_metadata=seal)
             self._trusted.add(step)
         if force:
             self.wait()
 
     def wait(self) -> None:
         """Returns when everything saved so far is on disk. Raises CheckpointError if it could not be."""
-        if "_writer" in self.__dict__:
+        saving, self._saving = self._saving, None
+        if saving is not None:
             with self._writing("write the last checkpoint"):
-                self._writer.wait()
+                saving.result()  # ends its thread too, which Orbax's own wait leaves with three open files
 
     def close(self) -> None:
         """Waits, and lets go of the directory."""
-        if "_writer" in self.__dict__:
-            with self._writing("write the last checkpoint"):
-                self.__dict__.pop("_writer").close()
+        try:
+            self.wait()
+        finally:
+            if "_writer" in self.__dict__:
+                with self._writing("write the last checkpoint"):
+                    self.__dict__.pop("_writer").close()
 
     def steps(self) -> list[int]:
         """Returns the steps that have a finished checkpoint, good or damaged, in ascending order."""
