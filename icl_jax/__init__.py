@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from icl_jax.report import claims
     from icl_jax.sampling import sample, show
     from icl_jax.sweep import grid
+    from icl_jax.sweep.grid import Stage
     from icl_jax.transfer import embed, import_chan2022
 
 __all__ = [
     "Run",
+    "Stage",
     "claims",
     "default_config",
     "embed",
@@ -39,6 +41,7 @@ _FROM = {
     "icl_jax.api": ("Run", "evaluate", "load_run", "train"),
     "icl_jax.config": ("default_config", "load_config", "load_variant", "override"),
     "icl_jax.sampling": ("sample", "show"),
+    "icl_jax.sweep.grid": ("Stage",),
     "icl_jax.transfer": ("embed", "import_chan2022"),
 }
 _MODULES = {"claims": "icl_jax.report.claims", "grid": "icl_jax.sweep.grid", "plugins": "icl_jax.plugins"}

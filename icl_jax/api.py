@@ -22,7 +22,7 @@ from icl_jax.evals.suites import SUITES
 from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.files import write_text
 from icl_jax.headlines import shown_of
-from icl_jax.initial import read_origin
+from icl_jax.initial import Origin, read_origin
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import identity_text
@@ -192,13 +192,15 @@ def train(
     patches: tuple = (),
     members: list[cfg.Member] | None = None,
     identity: str = "",
+    start: Origin | None = None,
 ) -> Run:
     """Trains the population of a config, or resumes it, and returns the run.
 
     out: directory of the run (default config.out, else runs/<name>). A directory that holds the same
     run is continued; one that holds another is refused. members: instead of the product of the config's
     hypers and seeds (a population need not be a product). identity: of the run that this must be, as it was
-    planned (`config.identity`); another one is refused. evals: more evals beside the config's suites
+    planned (`config.identity`); another one is refused. start: what it starts from instead of what config.init_from
+    names, where its members' sources say so. evals: more evals beside the config's suites
     (`icl_jax.training.protocols.Eval`); patches: interventions during training and evaluation
     (`icl_jax.models.taps.Patch`, active in the steps they name; arrays with a leading member axis).
 
@@ -212,11 +214,12 @@ def train(
     if not (directory / rundir.FILE).exists():  # an earlier version took any name
         check_file_name("config.name", config.name)
     agree(lambda: check_free(directory))
-    work = _prepare(config, directory, evals, patches, members, identity)
+    about = (config, directory, evals, patches, members, identity, start)
+    work = _prepare(*about)
     with _sole_writer(directory):
         if work.damage or work.started != Checkpoints(directory / "checkpoints").steps():
             # Another process may have trained or mended it meanwhile.
-            work = _prepare(config, directory, evals, patches, members, identity)
+            work = _prepare(*about)
         _train_into(directory, work, progress and primary())
         barrier("trained")
         run = load_run(directory)
@@ -253,11 +256,11 @@ class _Work:
     damage: Damage
 
 
-def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: str) -> _Work:
+def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: str, given: Origin | None) -> _Work:
     found = rundir.look(directory)
     started = Checkpoints(directory / "checkpoints").steps() if found else []
     asked = start_of(config)
-    first = None if started else read_origin(asked)
+    first = given or (None if started else read_origin(asked))
     start = rundir.starting_point(directory, found, asked) if started else first.text if first else ""
     origin = _origin_id(start, patches)
     experiment = prepare_experiment(config, evals, origin, members, known=bool(found or planned), patches=patches)
@@ -270,7 +273,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     looked_at = [step for gap in damage.gaps for step in gap if step > 0]
     experiment = dataclasses.replace(experiment, chunk=experiment.plan.chunk([*started, *looked_at]))
     population = experiment.population()
-    if first is not None:
+    if first is not None and not started:
         first.apply(abstract_state(population))  # refuses what does not fit before anything is written
     initial = first.apply if first else functools.partial(_start_again, asked, start) if start else None
     identity = found["identity"] if found else planned or experiment.identity

@@ -227,11 +227,16 @@ def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One run of a population: hypers (numbers or schedules), seeds and the numbers of interventions, by name."""
+    """One run of a population: hypers (numbers or schedules), seeds and the numbers of interventions, by name.
+
+    sources: what it takes from a cell of an earlier stage of its sweep (`sweep.stages`), by what it is ("start",
+    "bank"), as a text that begins with the cell's id and the step.
+    """
 
     hypers: dict[str, hy.Entry]
     seeds: dict[str, int]
     patches: dict[str, PatchNumbers] = dataclasses.field(default_factory=dict)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, float | str]:
         """Returns all that members may differ in beside seeds, by field: hypers (a schedule by where it ends), then
@@ -278,7 +283,8 @@ def same_run(members: list[Member]) -> tuple[int, int] | None:
     first: dict[tuple, int] = {}
     for index, member in enumerate(members):
         trained_by = {name: seed for name, seed in member.seeds.items() if name != "eval"}
-        key = (*sorted(member.hypers.items()), *sorted(trained_by.items()), *sorted(member.patches.items(), key=str))
+        numbers = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
+        key = (*numbers, *sorted(member.patches.items(), key=str), *sorted(member.sources.items()))
         if (other := first.setdefault(key, index)) != index:
             return other, index
     return None
@@ -368,11 +374,11 @@ def chunk_steps(total: int, every: int, save: int, limit: int, started: Iterable
     """Returns the steps of one chunk, at most `limit`: it divides run length and intervals, and the steps in `started`
     (those of checkpoints from which the run may go on).
 
-    total: steps of the run; every: between evaluations; save: between checkpoints.
+    total: steps of the run (0: it is evaluated as it starts); every: between evaluations; save: between checkpoints.
     """
-    for name, value in (("train.num_steps", total), ("evals.every", every), ("checkpoint.every", save)):
-        if value < 1:
-            raise ValueError(f"{name} = {value}: must be at least 1")
+    for name, value, least in (("train.num_steps", total, 0), ("evals.every", every, 1), ("checkpoint.every", save, 1)):
+        if value < least:
+            raise ValueError(f"{name} = {value}: must be at least {least}")
     if total % every:
         fits = max(every, round(total / every) * every)
         raise ValueError(f"train.num_steps {total} is not a multiple of evals.every {every}; use {fits} steps")
@@ -415,6 +421,8 @@ def cell_id(
         fields["options"] = spec.options
     if spec.plugins:
         fields["plugins"] = spec.plugins
+    if member.sources:
+        fields["sources"] = member.sources
     if spec.patches:
         fields["patches"] = {
             name: _changed(patch, PatchSpec) | _changed(member.patches[name], PatchNumbers)

@@ -74,13 +74,15 @@ def prepare_experiment(
     *,
     known: bool = False,
     patches: tuple[Patch, ...] = (),
+    planning: bool = False,
 ) -> Experiment:
     """Returns the experiment of a config. ValueError names value, limit and way out of what is wrong.
 
     evals: more evals beside the suites; origin: identity of what comes from outside the config (see
     `config.cell_id`); members: instead of the product of the config's hypers and seeds; known: the run exists or
     is planned, so that a hyper that nothing reads, which an earlier version took, is no fault; patches: more
-    interventions beside the config's, arrays with a leading member axis.
+    interventions beside the config's, arrays with a leading member axis; planning: nothing will be trained or measured,
+    so that data which an earlier stage is to make may be missing.
     """
     plan = plan_of(config, members)
     spec, members = plan.spec, list(plan.members)
@@ -96,6 +98,8 @@ def prepare_experiment(
     )
     found = registry.chosen(spec)
     source = found["source"].builder()(spec, members)
+    if not planning and (missing := getattr(getattr(source, "loaded", None), "missing", ())):
+        raise ValueError(f"{missing[0]} is not made yet: `icl sweep run` makes it, in the stage that comes before")
     model = Model(spec.model, source.facts, spec.parts.frontend, spec.options)
     patches = taps.named((*patches_of(spec, [m.patches for m in members], model), *patches))
     if spec.evals.suites:

@@ -81,8 +81,9 @@ class BankComponent(Component):
 
     item_kind: image | vector | symbol. makes_fresh: it can make up classes; own_noise: its items have noise of their
     own (hyper noise_scale); num_classes: the default (0: as many as its data have); reloads: its file may change
-    between two runs of a process. find: bank spec -> the same with where its data lie on this machine, ValueError
-    where they are not; prepare: directory -> what was done there to make them, in words; detail: for listings.
+    between two runs of a process; of_members: build takes the members too, as what they take decides it. find: bank
+    spec -> the same with where its data lie on this machine, ValueError where they are not; prepare: directory -> what
+    was done there to make them, in words; detail: for listings.
     """
 
     item_kind: str
@@ -93,6 +94,7 @@ class BankComponent(Component):
     own_noise: bool = False
     num_classes: int = 0
     reloads: bool = False
+    of_members: bool = False
     detail: str = ""
 
 

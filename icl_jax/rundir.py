@@ -22,6 +22,7 @@ from icl_jax import plugins
 from icl_jax.files import write_text
 from icl_jax.paths import as_path, children
 from icl_jax.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
+from icl_jax.sections import StartSection
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
@@ -37,7 +38,7 @@ PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 def members_to_json(members: list[cfg.Member]) -> list[dict]:
     """Returns members as plain JSON values."""
     numbers = lambda m: {name: dataclasses.asdict(own) for name, own in m.patches.items()}
-    more = lambda m: {"patches": numbers(m)} if m.patches else {}
+    more = lambda m: ({"patches": numbers(m)} if m.patches else {}) | ({"sources": m.sources} if m.sources else {})
     return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds, **more(m)} for m in members]))
 
 
@@ -45,7 +46,7 @@ def members_from_json(found: list[dict]) -> list[cfg.Member]:
     """Returns the members of `members_to_json`; hypers that came later have their defaults."""
     defaults = hyper_defaults()
     numbers = lambda m: {name: PatchNumbers(**tuples_of(own)) for name, own in m.get("patches", {}).items()}
-    return [cfg.Member(defaults | tuples_of(m["hypers"]), m["seeds"], numbers(m)) for m in found]
+    return [cfg.Member(defaults | tuples_of(m["hypers"]), m["seeds"], numbers(m), m.get("sources", {})) for m in found]
 
 
 def look(directory: pathlib.Path) -> dict | None:
@@ -203,6 +204,7 @@ def starting_point(directory: pathlib.Path, found: dict, start: Start) -> str:
     when that run has moved on or is gone. start: what the config names now; ValueError when that is another."""
     now = dataclasses.asdict(start)
     before = found["config"]["init_from"] if "config" in found else now
+    before = dataclasses.asdict(StartSection()) | tuples_of(before)  # a field that came later had its default
     if before != now:
         raise ValueError(
             f"{directory} holds another run: it started from init_from {before}, the config says {now}; "

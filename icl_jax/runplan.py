@@ -54,11 +54,13 @@ class Runtime:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The checkpoint of another run that it starts from ("": none; step -1: the newest)."""
+    """The checkpoint of another run that it starts from ("": none; step -1: the newest), and by which rules its
+    parameters are taken over ("PATTERN=RULE")."""
 
     run: str
     step: int
     optimiser: bool
+    leaves: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -54,9 +54,13 @@ class RuntimeSection:
 class StartSection:
     """The checkpoint of another run from which it starts."""
 
-    run: str = option("", "its directory")
+    run: str = option("", 'its directory, or in a sweep of stages "stage:NAME"')
     step: int = option(-1, "of the checkpoint (-1: the newest)")
     optimiser: bool = option(False, "with its optimiser state")
+    leaves: tuple[str, ...] = option(
+        (),
+        '"PATTERN=RULE" for parameters: take (as all others), pad (the rest stays fresh) or fresh; the last one counts',
+    )
 
 
 OTHER_SECTIONS: Mapping[str, type] = {

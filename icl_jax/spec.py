@@ -62,7 +62,7 @@ class BankSpec:
     num_exemplars: int = option(20, "glyphs: hands per class", least=1)
     dim: int = option(64, "gaussian: components of an item", least=1)
     seed: int = option(0, "glyphs, gaussian: which bank of its kind", least=0)
-    path: str = option("", "embeddings: .npy, .npz or .h5 file of (classes, exemplars, dim)")
+    path: str = option("", 'embeddings: .npy, .npz or .h5 file of (classes, exemplars, dim); features: "stage:NAME"')
     data_dir: str = option("", 'omniglot: TFDS directory or directory of the two zips ("": TFDS_DATA_DIR)')
 
 

@@ -16,7 +16,7 @@ from icl_jax.data.cache import file_digest
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.experiment import prepare_experiment
-from icl_jax.initial import Origin
+from icl_jax.initial import OfRun
 from icl_jax.models.importers.chan2022 import load_chan2022
 from icl_jax.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
@@ -85,7 +85,7 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     content = file_digest([pathlib.Path(path)])[:16]
     experiment = prepare_experiment(config, origin=content)
     fresh = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_state(experiment.population()))
-    origin = Origin(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
+    origin = OfRun(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
     state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
     directory = as_run_path(out)
     found = rundir.look(directory)

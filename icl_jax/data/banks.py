@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,8 @@ class Bank:
     groups: int32 (num_classes,), the second label of a class (its alphabet), named by group_names.
     block: classes that stay together when the class order is drawn.
     class_order, num_holdout, origin: what an embeddings file records of the run it comes from.
+    orders: of a bank that is several, one after another (`data.features`): the class order of each member, by what the
+    member takes; missing: files of it that are not made yet, so that it serves for a plan alone.
     digest: of the content. arrays: what goes to the device, in the smallest form.
     """
 
@@ -44,6 +48,8 @@ class Bank:
     arrays: dict[str, np.ndarray]
     num_holdout: int | None = None
     origin: str = ""
+    orders: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def num_groups(self) -> int:
@@ -98,14 +104,16 @@ def _check_sizes_of_omniglot(spec: BankSpec) -> None:
             )
 
 
-def load_bank(spec: BankSpec) -> Bank:
-    """Returns a bank; the same spec in one process gives the same object.
+def load_bank(spec: BankSpec, members: Sequence[Any] = ()) -> Bank:
+    """Returns a bank; the same spec in one process gives the same object, but for one that its members decide.
 
     Raises:
       ValueError: as `resolve_bank`, or what is wrong with the data's files.
     """
     spec = resolve_bank(spec)
     bank = find("bank", spec.name)
+    if bank.of_members:
+        return bank.builder()(spec, members)
     return bank.builder()(spec) if bank.reloads else _load(spec)
 
 
@@ -120,8 +128,8 @@ def resolve_spec(spec: RunSpec) -> RunSpec:
 
 
 def digest_of(spec: RunSpec) -> str:
-    """Returns the digest of the bank of a run."""
-    return load_bank(spec.bank).digest
+    """Returns the digest of the bank of a run; a bank that its members decide has its name, as they say the rest."""
+    return spec.bank.name if find("bank", spec.bank.name).of_members else load_bank(spec.bank).digest
 
 
 def _validate(spec: BankSpec) -> None:
@@ -159,7 +167,7 @@ def make_bank(
     groups = np.zeros(num_classes, np.int32) if groups is None else groups
     order = fields.pop("class_order", None)
     header = np.array([spec.name, kind, str(item_shape), str(size), ",".join(sorted(arrays))])
-    digest = array_digest(
+    digest = fields.pop("digest", "") or array_digest(
         header, groups, *([] if order is None else [order]), *(arrays[name] for name in sorted(arrays))
     )
     return Bank(

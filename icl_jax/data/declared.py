@@ -143,5 +143,16 @@ for _bank in (
         hypers=_NOISE,
         detail="your array (classes, exemplars, dim) in bank.path: .npy, .npz or .h5",
     ),
+    BankComponent(
+        role="bank",
+        name="features",
+        doc="What the encoders of an earlier stage of the sweep make of their bank.",
+        build="icl_jax.data.features:load_features",
+        render="icl_jax.data.vectors:render_embeddings",
+        item_kind="vector",
+        of_members=True,
+        hypers=_NOISE,
+        detail='of an earlier stage of a sweep: bank.path "stage:NAME"',
+    ),
 ):
     register(_bank)

@@ -15,6 +15,7 @@ from icl_jax.config import Member
 from icl_jax.data import sequences
 from icl_jax.data.banks import Bank, load_bank, render
 from icl_jax.data.classes import Tables, class_order, prepare
+from icl_jax.data.features import SOURCE
 from icl_jax.data.labels import active_labels, loss_weights
 from icl_jax.data.types import Sequence
 from icl_jax.data.validate import validate_task
@@ -59,6 +60,8 @@ class Exemplars:
     def own(self, members: Row[Member]) -> np.ndarray:
         """Returns the class order of each member, int32 (M, C). A bank that records its own (embeddings) keeps it."""
         bank = self.loaded
+        if bank.orders:
+            return np.stack([np.asarray(bank.orders[m.sources[SOURCE]], np.int32) for m in members])
         if bank.class_order is not None:
             return np.stack([np.asarray(bank.class_order, np.int32)] * len(members))
         return np.stack([class_order(bank.num_classes, bank.block, m.seeds["split"]) for m in members])
@@ -68,7 +71,8 @@ class Exemplars:
 
     def prepare(self, own: jax.Array, h: dict) -> Tables:
         """Returns the member's tables (class order, frequencies, active numbers). own: its class order, int32 (C,)."""
-        return prepare(self.task, self.vocab, own, np.asarray(self.groups, np.int32), h)
+        groups = np.asarray(self.groups, np.int32)
+        return prepare(self.task, self.vocab, own, np.tile(groups, max(len(self.loaded.orders), 1)), h)
 
     def sequences(self, tables: Tables, h: dict, seed, step, first, count: int) -> Sequence:
         """Returns training sequences first .. first + count - 1 of batch `step`; leading axis count."""
@@ -121,7 +125,7 @@ def check_exemplars(source: object, what: str) -> None:
 
 def make_source(spec: RunSpec, members: Row[Member]) -> Exemplars:
     """Returns the source of a spec, which is checked for its members. ValueError for what cannot be drawn."""
-    bank = load_bank(spec.bank)
+    bank = load_bank(spec.bank, members)
     _check_recorded_holdout(bank, spec.task.num_holdout)
     for member in members:
         for values in hy.knots(member.hypers):

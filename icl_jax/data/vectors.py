@@ -97,14 +97,14 @@ class Embeddings:
     groups: np.ndarray | None
 
 
-def load_embeddings(spec: BankSpec) -> Embeddings:
-    """Returns the embeddings of a .npy, .npz or .h5 file, float32 (float16 stays).
+def load_embeddings(spec: BankSpec, file: pathlib.Path | None = None) -> Embeddings:
+    """Returns the embeddings of a .npy, .npz or .h5 file (default: bank.path), float32 (float16 stays).
 
     Raises:
       ValueError: no such file, unknown format, wrong rank, NaN or infinite values, or a class order,
         holdout or groups that do not fit the classes.
     """
-    path = as_path(spec.path).expanduser()
+    path = file or as_path(spec.path).expanduser()
     if not spec.path or not path.is_file():
         raise ValueError(f"bank 'embeddings': no file {spec.path!r}; set bank.path to a .npy, .npz or .h5")
     fields = _read_fields(path)

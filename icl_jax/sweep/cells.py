@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.initial import read_origin
+from icl_jax.initial import STAGE, read_origin
 from icl_jax.patches import NUMBERS
 from icl_jax.registry import find, load
 from icl_jax.runplan import concrete, start_of
 from icl_jax.spec import SECTIONS, RunSpec
 from icl_jax.sweep import grid
 from icl_jax.sweep.grid import Grid, Point
+from icl_jax.sweep.stages import Earlier, bank_fields, sources_of
 
 # sections of the config that points may change
 SWEPT = (*SECTIONS, "parts", "options", "patches", "hypers", "seeds", "init_from")
@@ -54,8 +56,8 @@ class Cell:
         return self.group.config.train.num_steps
 
 
-def expand(config: ConfigDict, points: Grid) -> list[Cell]:
-    """Returns the cells of a grid, in its order.
+def expand(config: ConfigDict, points: Grid, stages: Mapping[str, Earlier] | None = None) -> list[Cell]:
+    """Returns the cells of a grid, in its order. stages: those that come before, from which they may take something.
 
     A config whose hypers are tuples or that has several seeds multiplies every point by its own product. Cells
     that share a spec get room in the program for all of them (ways, multiplicity), which is part of their ids.
@@ -64,9 +66,12 @@ def expand(config: ConfigDict, points: Grid) -> list[Cell]:
     if not points:
         raise ValueError("the sweep has no point: get_sweep() must return at least one, such as grid.Point()")
     runs = [run for point in points for run in _runs(config, point)]
-    groups = {key: _group(key, config, [run for run in runs if run.key == key]) for key in {r.key: None for r in runs}}
-    labels = _agreeing([run.labels for run in runs])
-    cells = [_cell(run, own, groups[run.key]) for run, own in zip(runs, labels, strict=True)]
+    by_key: dict[str, list[_Run]] = {}
+    for run, own in zip(runs, _agreeing([run.labels for run in runs]), strict=True):
+        by_key.setdefault(run.key, []).append(dataclasses.replace(run, labels=own))
+    made = {key: _cells(config, mine, stages or {}) for key, mine in by_key.items()}
+    in_turn = {key: iter(cells) for key, cells in made.items()}
+    cells = [next(in_turn[run.key]) for run in runs]
     _check_distinct(cells)
     return cells
 
@@ -120,11 +125,17 @@ def _agreeing(labels: list[dict[str, float | str]]) -> list[dict[str, float | st
     return [{n: text(v) if n in mixed else v for n, v in own.items()} for own in labels]
 
 
-def _cell(run: _Run, labels: dict, group: Group) -> Cell:
-    id_of = lambda schema: cfg.cell_id(
-        group.spec, run.member, group.data_digest, group.origin, shards=group.shards, schema=schema
-    )
-    return Cell(id_of(cfg.SCHEMA), id_of(1), labels, run.member, group)
+def _cells(config: ConfigDict, runs: list[_Run], stages: Mapping[str, Earlier]) -> list[Cell]:
+    """The cells of runs that share a spec."""
+    stated = cfg.override(config, runs[0].static)
+    group = _group(runs[0].key, stated, [run.member for run in runs], bank_fields(stated, stages))
+    cells = []
+    for run in runs:
+        member = dataclasses.replace(run.member, sources=sources_of(stated, run.labels, run.member, stages))
+        about = (group.spec, member, group.data_digest, group.origin)
+        ids = [cfg.cell_id(*about, shards=group.shards, schema=schema) for schema in (cfg.SCHEMA, 1)]
+        cells.append(Cell(*ids, run.labels, member, group))
+    return cells
 
 
 def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
@@ -141,11 +152,15 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
     return rooms
 
 
-def _group(key: str, config: ConfigDict, runs: list[_Run]) -> Group:
-    config = concrete(cfg.override(config, runs[0].static))
-    config = cfg.with_room(config, [run.member for run in runs])
-    spec = cfg.run_spec(config)
-    if start := read_origin(start_of(config)):
+def _group(key: str, config: ConfigDict, members: list[cfg.Member], bank: dict) -> Group:
+    """bank: fields that an earlier stage decides."""
+    config = config.copy_and_resolve_references()
+    config.bank.update(bank)
+    config = cfg.with_room(concrete(config), members)
+    spec, start = cfg.run_spec(config), None
+    if not config.init_from.run.startswith(STAGE):
+        start = read_origin(start_of(config))
+    if start:
         config.init_from.step = start.step  # the run may go on meanwhile, and the newest is another start then
     data_digest = load(find("source", spec.parts.source).digest)(spec)
     return Group(key, config, spec, data_digest, start.text if start else "")

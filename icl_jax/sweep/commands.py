@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pyarrow.compute as pc
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -20,14 +20,13 @@ from icl_jax.report.data import SweepData
 from icl_jax.report.page import write_report
 from icl_jax.sweep import ray_engine
 from icl_jax.sweep.estimate import Cost, cost_of
-from icl_jax.sweep.features import make_features, missing_features, say_features
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, config_for, is_done
 from icl_jax.sweep.results import EMPTY, NoResults, results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import status_table
-from icl_jax.sweep.sweep import folder_of, open_sweep
-from icl_jax.sweep.worker import Outcome, work
+from icl_jax.sweep.sweep import Sweep, folder_of, open_sweep
+from icl_jax.sweep.worker import Outcome, Say, work
 from icl_jax.training.display import duration
 
 _REFRESH_S = 2.0
@@ -37,20 +36,23 @@ def show_plan(sheet: Sheet, out: str | pathlib.Path, console: Console, *, most: 
     """Prints what a run would do and cost; writes nothing."""
     check_width(most)
     enable_compilation_cache()
-    if missing := missing_features(sheet, folder_of(sheet, out)):
-        console.print(f"{sheet.name}: {say_features(sheet, folder_of(sheet, out), missing)}", highlight=False)
-        return
-    sweep = open_sweep(sheet, out)
-    sweep.check()
+    order = open_sweep(sheet, out).in_order()
+    for sweep in order:
+        sweep.check()
+    for sweep in order:
+        _show_plan(sweep, console, most, measure)
+
+
+def _show_plan(sweep: Sweep, console: Console, most: int, measure: bool) -> None:
     note = lambda text: console.print(f"[dim]{text}[/]", highlight=False)
     kept = sweep.jobs()
     left = [job for job in kept if not is_done(sweep.folder, job)]
     if len(left) < len(kept):
-        note(f"{sheet.name}: {len(kept) - len(left)} populations are done and not counted here")
+        note(f"{sweep.name}: {len(kept) - len(left)} populations are done and not counted here")
     by_id = {cell.id: cell for cell in sweep.cells}
     left += [Job(new, config_for(by_id[new.cells[0]], new)) for new in sweep.proposed(most, note, compiles=measure)]
     costs = [cost_of(job, measure) for job in left]
-    console.print(plan_table(costs, sheet.name))
+    console.print(plan_table(costs, sweep.name))
     console.print(_totals(costs, len(sweep.cells)), highlight=False)
 
 
@@ -108,13 +110,26 @@ def run(
     check_width(most)
     check_share(index, count)
     enable_compilation_cache()
-    say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)
+    say_of = lambda name: lambda text: console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
     if count == 1 and not folder_of(sheet, out).has_locks:
-        say("no locks in a bucket: where several workers share this sweep, give each its --index and --count")
-    if not make_features(sheet, folder_of(sheet, out), say, progress):
-        return Outcome(stopped=True)
-    sweep = open_sweep(sheet, out)
-    sweep.fix(most, say)
+        say_of(sheet.name)(
+            "no locks in a bucket: where several workers share this sweep, give each its --index and --count"
+        )
+    order, failed = open_sweep(sheet, out).in_order(), 0
+    for sweep in order:
+        sweep.check()  # all of them, before the first is written
+    for sweep in order:
+        sweep.fix(most, say_of(sweep.name))
+    for sweep in order:
+        outcome = _run(sweep, say_of(sweep.name), index, count, progress)
+        if outcome.stopped:
+            return outcome
+        failed += outcome.failed
+    return Outcome(outcome.done, failed)
+
+
+def _run(sweep: Sweep, say: Say, index: int, count: int, progress: bool) -> Outcome:
+    """Runs the share `index` of `count` of a sweep that is planned."""
     jobs = sweep.jobs()
     members = sum(len(job.planned.cells) for job in jobs)
     done = sum(is_done(sweep.folder, job) for job in jobs)
@@ -164,23 +179,20 @@ def share_of(folder: Folder, index: int, count: int) -> Callable[[Job], bool]:
 
 def watch_status(sheet: Sheet, out: str | pathlib.Path, console: Console) -> None:
     """Prints the state of a sweep; on a terminal, keeps it up to date until all is done (Ctrl-C leaves)."""
-    if missing := missing_features(sheet, folder_of(sheet, out)):
-        console.print(f"{sheet.name}: {say_features(sheet, folder_of(sheet, out), missing)}", highlight=False)
-        return
-    sweep = open_sweep(sheet, out)
-    view = lambda: status_table(sweep.folder, sweep.jobs(), len(sweep.unplanned()))
+    order = open_sweep(sheet, out).in_order()
+    view = lambda: Group(*(status_table(s.folder, s.jobs(), len(s.unplanned()), s.name) for s in order))
     if not sys.stdout.isatty():
         console.print(view())
         return
     with Live(view(), console=console, auto_refresh=False) as live:
-        while not all(is_done(sweep.folder, job) for job in sweep.jobs()) or sweep.unplanned():
+        while not all(s.is_done() for s in order):
             time.sleep(_REFRESH_S)
             live.update(view(), refresh=True)
 
 
 def report(folders: list[Folder], out: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the page and the figures of one or several sweeps; returns their paths."""
-    return write_report([load_data(folder) for folder in folders], out)
+    """Writes the page and the figures of one or several sweeps, each after its stages; returns their paths."""
+    return write_report([load_data(each) for folder in folders for each in (*folder.stages(), folder)], out)
 
 
 def load_data(folder: Folder) -> SweepData:

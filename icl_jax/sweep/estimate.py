@@ -32,7 +32,7 @@ class Cost:
 
 def cost_of(job: Job, measure: bool = False) -> Cost:
     """Returns what a population costs from its first step on. measure: compile it and time a chunk."""
-    experiment = prepare_experiment(job.config, members=list(job.planned.members), known=True)
+    experiment = prepare_experiment(job.config, members=list(job.planned.members), known=True, planning=True)
     seconds = _measure(experiment) if measure else None
     parameters = num_parameters(experiment.population())
     return Cost(job.planned, job.steps, job.config.train.batch_size, parameters, _disk(experiment), seconds)

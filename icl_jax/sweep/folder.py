@@ -6,7 +6,8 @@ populations/ID/      a run each, as of `icl train`
 done/ID.parquet      results of a finished population, written last: the ledger
 failed/ID.json       why a population did not finish, at which step
 locks/ID.lock        who works on a population: an exclusive lock that dies with its process (in a bucket: none)
-features/            learned features made for the sweep
+stages/NAME/         an earlier stage, as a sweep of its own
+features/            in a stage: what its encoders make of their bank, for what comes after it
 """
 
 import contextlib
@@ -38,6 +39,23 @@ class Folder:
     def run_directory(self, id_: str) -> pathlib.Path:
         return self.directory / "populations" / id_
 
+    def stage(self, name: str) -> "Folder":
+        """Returns the directory of an earlier stage of the sweep that this one is, or is a stage of."""
+        whole = self.directory.parent.parent if self.is_stage else self.directory
+        return Folder(whole / "stages" / name)
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it is the directory of a stage."""
+        return self.directory.parent.name == "stages"
+
+    def stages(self) -> "list[Folder]":
+        """Returns the directories of its stages, in the order in which they were planned."""
+        if self.is_stage or not (self.directory / "stages").is_dir():
+            return []
+        names = self.read().get("stages", [])
+        return [stage for name in names if (stage := self.stage(name)).directory.is_dir()]
+
     def done_file(self, id_: str) -> pathlib.Path:
         return self.directory / "done" / f"{id_}.parquet"
 
@@ -63,7 +81,7 @@ class Folder:
 
     def is_ours(self) -> bool:
         """Returns whether a sweep may be written here: it is one, or nothing is here."""
-        known = any((self.directory / name).exists() for name in ("sweep.json", "plan", "features"))
+        known = any((self.directory / name).exists() for name in ("sweep.json", "plan", "stages", "features"))
         return known or not children(self.directory)
 
     def read(self) -> dict:

@@ -9,11 +9,12 @@ claims name them.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Point:
 
 
 Grid = list[Point]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An earlier stage of a sweep: the config of its runs, its grid, and what is claimed of it alone."""
+
+    config: ConfigDict
+    points: Grid = field(default_factory=lambda: [Point()])
+    claims: Sequence = ()
 
 
 def over(path: str, values: Iterable, label: str | None = None) -> Grid:
@@ -59,6 +69,15 @@ def zipped(*grids: Grid) -> Grid:
 def chain(*grids: Grid) -> Grid:
     """Returns the points of all grids, one grid after another."""
     return list(itertools.chain(*grids))
+
+
+def follow(points: Grid) -> Grid:
+    """Returns the points of an earlier stage as a later one repeats them: their labels and seeds alone, each once."""
+    kept = [
+        Point({path: v for path, v in point.changes.items() if path.startswith("seeds.")}, dict(point.labels))
+        for point in points
+    ]
+    return list({repr((sorted(p.changes.items()), sorted(p.labels.items()))): p for p in kept}.values())
 
 
 @dataclass(frozen=True)

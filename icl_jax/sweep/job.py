@@ -12,12 +12,15 @@ from ml_collections import ConfigDict
 
 from icl_jax import api, plugins, rundir
 from icl_jax.files import remove_tree, stamp
-from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec, plan_of
+from icl_jax.initial import Origin
+from icl_jax.runplan import Start, config_from_json, config_to_json, eval_digests, eval_spec, plan_of, start_of
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.handover import make_features, origin_of
 from icl_jax.sweep.plan import Planned, planned_from_json
 from icl_jax.sweep.rescore import add_evals
+from icl_jax.sweep.stages import FEATURES
 from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.training.store import damage_of, last_rows, read_metrics
 
@@ -41,6 +44,16 @@ class Job:
     def suites(self) -> dict[str, str]:
         """Digests of what its suites mean, by name."""
         return eval_digests(eval_spec(self.config))
+
+    @property
+    def start(self) -> Start:
+        """What its config says of its start."""
+        return start_of(self.config)
+
+    @property
+    def features(self) -> str:
+        """The stage whose learned features it reads, "" for none."""
+        return pathlib.PurePath(self.config.bank.path).parent.name if self.config.bank.name == FEATURES else ""
 
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
@@ -129,15 +142,17 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
     """Trains a population, or goes on with it, and enters it in the ledger. Returns False when a signal
     stopped it before its last step."""
     directory = folder.run_directory(job.id)
+    make_features(folder, job.planned.members, job.features)
     _forget_changed_suites(directory, job)
+    start = origin_of(folder, job.planned.members, job.start)
     if not is_whole(directory, job.steps):
-        _train(job, directory, progress)
+        _train(job, directory, progress, start)
         if not is_whole(directory, job.steps):
             return False
     try:
         add_evals(api.load_run(directory), job.config)
     except DamagedCheckpoint:  # the newest: training goes on from the one before and writes it again
-        _train(job, directory, progress)
+        _train(job, directory, progress, start)
         add_evals(api.load_run(directory), job.config)
     _enter(folder, job)
     return True
@@ -165,10 +180,11 @@ def _forget_changed_suites(directory: pathlib.Path, job: Job) -> None:
         warnings.warn(f"{job.id}: {names} changed and is scored anew, on the checkpoints that were kept", stacklevel=2)
 
 
-def _train(job: Job, directory: pathlib.Path, progress: bool) -> None:
+def _train(job: Job, directory: pathlib.Path, progress: bool, start: Origin | None) -> None:
     """Trains; a population none of whose checkpoints is good starts anew, to the same results."""
     members = list(job.planned.members)
-    train = lambda: api.train(job.config, directory, progress=progress, members=members, identity=job.id)
+    about = {"members": members, "identity": job.id, "start": start}
+    train = lambda: api.train(job.config, directory, progress=progress, **about)
     try:
         train()
     except DamagedCheckpoint as fault:

@@ -8,11 +8,17 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 
+import jax
+import numpy as np
+
 from icl_jax import config as cfg
 from icl_jax import rundir
 from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.initial import parts_of, taken_over
+from icl_jax.runplan import start_of
 from icl_jax.sweep.cells import Cell, Group
 from icl_jax.sweep.memory import budget, fitting_width
+from icl_jax.training.population import abstract_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +68,8 @@ def make_plan(
 
 
 def _experiment(group: Group, cells: list[Cell]) -> Experiment:
-    return prepare_experiment(group.config, origin=group.origin, members=[cell.member for cell in cells])
+    members = [cell.member for cell in cells]
+    return prepare_experiment(group.config, origin=group.origin, members=members, planning=True)
 
 
 def _plan_group(group: Group, cells: list[Cell], most: int, note, compiles: bool) -> list[Planned]:
@@ -74,6 +81,15 @@ def _plan_group(group: Group, cells: list[Cell], most: int, note, compiles: bool
     width, needed = fitting_width(experiment, budget(layout.num_devices), compiles)
     sizes = _even(len(cells), min(width * layout.num_groups, widest))
     return [_planned(part, layout, needed) for part in _parts(cells, sizes)]
+
+
+def check_start(cell: Cell, earlier: Cell) -> None:
+    """Raises ValueError or CheckpointError where a run cannot start from the parameters of an earlier one."""
+    fresh, found = (abstract_state(_experiment(c.group, [c]).population()) for c in (cell, earlier))
+    zeros = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), found)
+    how = start_of(cell.group.config)
+    parts = {name: getattr(zeros, name) for name in parts_of({}, how.optimiser)}
+    taken_over(fresh, parts, how.leaves, f"a run of {how.run!r}")
 
 
 def _planned(cells: list[Cell], layout, needed: int) -> Planned:

@@ -10,9 +10,8 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from icl_jax.paths import absolute, as_run_path
+from icl_jax.paths import absolute, as_path, as_run_path
 from icl_jax.sweep import worker
-from icl_jax.sweep.features import missing_features
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, is_done, job_from_json, reached
 from icl_jax.sweep.plan import halves
@@ -20,7 +19,6 @@ from icl_jax.sweep.ray_cluster import Share, choose_share, connect, import_ray, 
 from icl_jax.sweep.ray_tasks import AGAIN, check_shared, prepare, run_population
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import state_of
-from icl_jax.sweep.sweep import folder_of
 from icl_jax.sweep.worker import Outcome, Say
 from icl_jax.training.display import duration
 from icl_jax.training.signals import GracefulStop
@@ -45,27 +43,39 @@ def run(
         share = choose_share(found, chips, cpus)
         say(f"Ray: {len(found)} machine(s); a population has {share} to itself")
         with GracefulStop() as stop:
-            jobs = _prepared(sheet, out, share, most, say, stop)
-            return Outcome(stopped=True) if jobs is None else _Driver(folder_of(sheet, out), share, jobs, say).run(stop)
+            stages = _prepared(sheet, out, share, most, say, stop)
+            return Outcome(stopped=True) if stages is None else _run_all(stages, share, say, stop)
     finally:
         import_ray().shutdown()
 
 
+def _run_all(stages: "list[tuple[Folder, list[Job]]]", share: Share, say: Say, stop: GracefulStop) -> Outcome:
+    """Runs one stage after another."""
+    failed = 0
+    for folder, jobs in stages:
+        if len(stages) > 1:
+            say(f"stage {folder.name}" if folder.is_stage else f"{folder.name}, after its stages")
+        outcome = _Driver(folder, share, jobs, say).run(stop)
+        if outcome.stopped:
+            return outcome
+        failed += outcome.failed
+    return Outcome(outcome.done, failed)
+
+
 def _prepared(
     sheet: Sheet, out: pathlib.Path, share: Share, most: int, say: Say, stop: GracefulStop
-) -> list[Job] | None:
-    """The sweep's populations, worked out by a task; None: stopped."""
-    folder = folder_of(sheet, out)
-    for name in missing_features(sheet, folder):
-        say(f"learned features {name!r}: a task trains their encoder first")
+) -> list[tuple[Folder, list[Job]]] | None:
+    """The populations of the sweep and its stages, in order, worked out by a task; None: stopped."""
     task = share.task(prepare)
     found = _patiently(lambda: task.remote(sheet, str(out), most, os.getcwd(), share.kind), say, stop)
     if found is None:
         return None
     for text in found[1]:
         say(text)
-    check_shared(folder)
-    return [job_from_json(fields) for fields in found[0]]
+    stages = [(Folder(as_path(place)), [job_from_json(job) for job in jobs]) for place, jobs in found[0]]
+    for folder, _ in stages:
+        check_shared(folder)
+    return stages
 
 
 def _patiently(start: Callable, say: Say, stop: GracefulStop):

@@ -8,28 +8,28 @@ import jax
 
 from icl_jax.paths import as_run_path
 from icl_jax.sweep import worker
-from icl_jax.sweep.features import make_features
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import is_done, job_from_json
 from icl_jax.sweep.sheet import Sheet
-from icl_jax.sweep.sweep import folder_of, open_sweep
+from icl_jax.sweep.sweep import open_sweep
 
 AGAIN = "again"  # how a task ends whose population another worker has: to be tried later
 
 
-def prepare(sheet: Sheet, out: str, most: int, start: str, kind: str) -> tuple[list[dict], list[str]] | None:
-    """Makes features and the plan on a task's devices, which the driver may not have.
+def prepare(sheet: Sheet, out: str, most: int, start: str, kind: str) -> tuple[list[tuple[str, list[dict]]], list[str]]:
+    """Makes the plan on a task's devices, which the driver may not have.
 
-    start: the driver's directory; kind: of chips the task has. Returns the populations (see `Job.to_json`) and
-    what there is to say, None when a signal stopped it.
+    start: the driver's directory; kind: of chips the task has. Returns, of each stage and then of the sweep itself,
+    the directory and the populations (see `Job.to_json`), and what there is to say.
     """
     _settle(start, kind)
     said: list[str] = []
-    if not make_features(sheet, folder_of(sheet, out), said.append, progress=False):
-        return None
-    sweep = open_sweep(sheet, out)
-    sweep.fix(most, said.append)
-    return [job.to_json() for job in sweep.jobs()], said
+    order = open_sweep(sheet, out).in_order()
+    for sweep in order:
+        sweep.check()
+    for sweep in order:
+        sweep.fix(most, said.append)
+    return [(str(sweep.folder.directory), [job.to_json() for job in sweep.jobs()]) for sweep in order], said
 
 
 def run_population(fields: dict, directory: str, start: str, kind: str) -> tuple[str, list[str]]:

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from icl_jax import config as cfg
-from icl_jax.names import suggest
+from icl_jax.initial import STAGE
+from icl_jax.names import check_file_name, suggest
 from icl_jax.report.claims import KINDS as CLAIMS
-from icl_jax.sweep.grid import Grid, Point
+from icl_jax.sweep.grid import Grid, Point, Stage
+from icl_jax.sweep.stages import FEATURES
 
 KINDS = tuple(CLAIMS.values())
 
-HOOKS = ("get_sweep", "get_claims", "get_features")
-FEATURES = "features."  # changes of the config of learned features are named features.NAME.FIELD
+HOOKS = ("get_stages", "get_sweep", "get_claims", "get_features")
+FORMER = "features:"  # earlier versions named the stage so, in bank.path of bank "embeddings"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Sheet:
     """What a config file asks for.
 
     source: FILE or FILE:SCALE as given; doc: the file's docstring; points: the grid (one point where the
-    file has no get_sweep: a config is a sweep of its own members); features: learned features to make
-    first, name -> config of the run whose encoder gives them; changes: what was changed over the file's config.
+    file has no get_sweep: a config is a sweep of its own members); stages: what is trained first, by name, in order
+    (`sweep.stages`); changes: what was changed over the file's config, "stages.NAME.FIELD" over that of a stage.
     """
 
     source: str
@@ -32,7 +34,7 @@ class Sheet:
     config: ConfigDict
     points: Grid
     claims: list
-    features: dict[str, ConfigDict]
+    stages: "dict[str, Sheet]"
     changes: dict
 
     @property
@@ -47,7 +49,7 @@ class Sheet:
 def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet:
     """Returns the sweep of a config file, FILE or FILE:SCALE.
 
-    changes: dotted field -> value, over the file's config; features.NAME.FIELD: over that of learned features.
+    changes: dotted field -> value, over the file's config; stages.NAME.FIELD: over that of an earlier stage.
     ValueError for what the file gets wrong, and for a change of a field that the grid sets.
     """
     module, scale = cfg.load_module(source)
@@ -56,19 +58,50 @@ def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet
         name: cfg.call_hook(module, name, _scale_of(module, name, scale)) for name in HOOKS if hasattr(module, name)
     }
     _check_hooks(found, module.__file__)
-    changes = changes or {}
-    points, features = found.get("get_sweep", [Point()]), found.get("get_features", {})
-    own = {path: value for path, value in changes.items() if not path.startswith(FEATURES)}
+    doc, changes = inspect.getdoc(module) or "", changes or {}
+    points, stages = found.get("get_sweep", [Point()]), _stages(found)
+    if FORMER in repr((config.bank.path, [point.changes for point in points])):
+        config, points = _today(config), [Point(_today_of(point.changes), point.labels) for point in points]
+    own = {path: value for path, value in changes.items() if not path.startswith(_PREFIXES)}
     _check_not_swept(own, points)
+    changed = _changes_by_stage(stages, changes)
     return Sheet(
         str(source),
-        inspect.getdoc(module) or "",
+        doc,
         cfg.override(config, own),
         points,
         found.get("get_claims", []),
-        _changed_features(features, changes),
+        {name: _of_stage(name, stage, str(source), doc, changed[name]) for name, stage in stages.items()},
         changes,
     )
+
+
+_PREFIXES = ("stages.", "features.")  # the second as earlier versions spelt it
+
+
+def _stages(found: dict) -> dict[str, Stage]:
+    """The stages of a file; a config alone is one of a single point."""
+    stages = {**found.get("get_features", {}), **found.get("get_stages", {})}
+    return {name: stage if isinstance(stage, Stage) else Stage(stage) for name, stage in stages.items()}
+
+
+def _of_stage(name: str, stage: Stage, source: str, doc: str, changes: dict) -> Sheet:
+    _check_not_swept(changes, stage.points)
+    title = f"Stage {name}: {doc.strip().partition(chr(10))[0]}"
+    config = cfg.override(stage.config, {**changes, "name": name})
+    return Sheet(source, title, config, list(stage.points), list(stage.claims), {}, changes)
+
+
+def _today(config: ConfigDict) -> ConfigDict:
+    """A config that names learned features as earlier versions did."""
+    return cfg.override(config, _today_of({"bank.path": config.bank.path}))
+
+
+def _today_of(changes: Mapping) -> dict:
+    path = changes.get("bank.path", "")
+    if not (isinstance(path, str) and path.startswith(FORMER)):
+        return dict(changes)
+    return {**changes, "bank.name": FEATURES, "bank.path": STAGE + path.removeprefix(FORMER)}
 
 
 def _check_hooks(found: dict, file: str | None) -> None:
@@ -82,9 +115,24 @@ def _check_hooks(found: dict, file: str | None) -> None:
             raise ValueError(f"{file}: {name}() returns a {type(value).__name__}; {way_out}")
         if wrong := [item for item in value if not isinstance(item, kind)]:
             raise ValueError(f"{file}: {name}() has a {type(wrong[0]).__name__} in its list; {way_out}")
-    features = found.get("get_features", {})
-    if not isinstance(features, Mapping) or not all(isinstance(c, ConfigDict) for c in features.values()):
-        raise ValueError(f"{file}: get_features() must return a dict, name -> config of the run whose encoder it is")
+    for hook in ("get_stages", "get_features"):
+        stages = found.get(hook, {})
+        if not isinstance(stages, Mapping) or not all(isinstance(s, Stage | ConfigDict) for s in stages.values()):
+            raise ValueError(f"{file}: {hook}() must return a dict, name -> Stage(config, points) or a config alone")
+        for name, stage in stages.items():
+            check_file_name(f"{file}: the name of a stage", name)
+            if isinstance(stage, Stage):
+                _check_lists({"points": stage.points, "claims": stage.claims}, f"{file}: stage {name!r}")
+
+
+def _check_lists(found: Mapping, where: str) -> None:
+    for name, kind in (("points", Point), ("claims", KINDS)):
+        value = found[name]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+            raise ValueError(f"{where}: its {name} are no list of what icl_jax.{_MAKERS[name]} makes")
+
+
+_MAKERS = {"points": "grid", "claims": "claims"}
 
 
 def _check_not_swept(changes: dict, points: Grid) -> None:
@@ -94,16 +142,16 @@ def _check_not_swept(changes: dict, points: Grid) -> None:
             raise ValueError(f"--set {path}: the grid of the sweep sets this field; change get_sweep() in the file")
 
 
-def _changed_features(features: dict[str, ConfigDict], changes: dict) -> dict[str, ConfigDict]:
-    """The configs of learned features with the changes of features.NAME.FIELD."""
-    by_name: dict[str, dict] = {name: {} for name in features}
+def _changes_by_stage(stages: Mapping[str, Stage], changes: dict) -> dict[str, dict]:
+    """The changes of stages.NAME.FIELD, by stage."""
+    by_name: dict[str, dict] = {name: {} for name in stages}
     for path, value in changes.items():
-        if path.startswith(FEATURES):
-            name, _, field = path.removeprefix(FEATURES).partition(".")
+        if path.startswith(_PREFIXES):
+            name, _, field = path.partition(".")[2].partition(".")
             if name not in by_name:
-                raise ValueError(f"--set {path}: the sweep has no learned features {name!r}{suggest(name, by_name)}")
+                raise ValueError(f"--set {path}: the sweep has no stage {name!r}{suggest(name, by_name)}")
             by_name[name][field] = value
-    return {name: cfg.override(config, by_name[name]) for name, config in features.items()}
+    return by_name
 
 
 def _scale_of(module, name: str, scale: str | None) -> str | None:

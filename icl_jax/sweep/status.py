@@ -85,10 +85,10 @@ def _rate(folder: Folder, job: Job, step: int) -> float | None:
     return (step - attempt["step"]) / max(time.time() - attempt["since"], 1e-9)
 
 
-def status_table(folder: Folder, jobs: list[Job], unplanned: int = 0) -> Group:
-    """Returns the table of a sweep's populations and a line that sums it up, for a terminal."""
+def status_table(folder: Folder, jobs: list[Job], unplanned: int = 0, name: str = "") -> Group:
+    """Returns the table of a sweep's populations and a line that sums it up, for a terminal, under a name."""
     states = [state_of(folder, job) for job in jobs]
-    table = Table(box=None, pad_edge=False, header_style="bold", title=folder.name, title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold", title=name or folder.name, title_justify="left")
     titles = list(dict.fromkeys(headline.title for job in jobs for headline in headlines_of(job.config.evals)))
     shown = [f"{title} mean (min..max)" for title in titles]
     for name in ("population", "state", "members", "step", *shown, "diverged"):

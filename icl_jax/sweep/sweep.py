@@ -8,25 +8,38 @@ from collections.abc import Callable
 from icl_jax.config import more_of
 from icl_jax.evals.metrics import OF_SUITE
 from icl_jax.headlines import headlines_of
+from icl_jax.initial import STAGE
 from icl_jax.names import check_file_name
-from icl_jax.paths import as_run_path
+from icl_jax.paths import absolute, as_run_path
 from icl_jax.report import claims
 from icl_jax.runplan import config_to_json, suite_names
 from icl_jax.sweep.cells import Cell, describe_cell, expand
-from icl_jax.sweep.features import missing_features, with_feature_files
+from icl_jax.sweep.features import with_former_features
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.job import Job, make_jobs
-from icl_jax.sweep.plan import Planned, make_plan
+from icl_jax.sweep.job import Job, is_done, make_jobs
+from icl_jax.sweep.plan import Planned, check_start, make_plan
 from icl_jax.sweep.sheet import Sheet
+from icl_jax.sweep.stages import FEATURES, START, Earlier
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """The cells of a sheet and the directory that has them, or will."""
+    """The cells of a sheet and the directory that has them, or will. stages: those that come before, in order."""
 
     sheet: Sheet
     folder: Folder
     cells: list[Cell]
+    stages: "tuple[Sweep, ...]" = ()
+
+    @property
+    def name(self) -> str:
+        """As it is called on a terminal: SWEEP, or SWEEP/STAGE."""
+        folder = self.folder
+        return f"{folder.directory.parent.parent.name}/{folder.name}" if folder.is_stage else folder.name
+
+    def in_order(self) -> "list[Sweep]":
+        """Returns its stages and itself, in the order in which they are trained."""
+        return [*self.stages, self]
 
     def unplanned(self) -> list[Cell]:
         """Returns the cells that no population of the plan holds."""
@@ -58,8 +71,8 @@ class Sweep:
         self.folder.describe(self.description())
 
     def check(self) -> None:
-        """Raises ValueError for claims about what the sweep does not have, and for eval seeds other than those of
-        cells that are planned already."""
+        """Raises ValueError for claims about what the sweep does not have, for parameters that do not fit those of the
+        stage they are taken from, and for eval seeds other than those of cells that are planned already."""
         evals = self.sheet.config.evals
         planned = {cell.id: (cell.labels, cell.member.seeds, cell.steps) for cell in self.cells}
         names = suite_names(self.sheet.config)
@@ -67,6 +80,18 @@ class Sweep:
         more = {name: each.every or evals.every for name, each in more_of(self.sheet.config)}
         claims.check_claims(self.sheet.claims, planned, names, metrics, evals.every, headlines_of(evals), more)
         self._check_eval_seeds()
+        self._check_starts()
+
+    def _check_starts(self) -> None:
+        """One of each pair of specs is looked at."""
+        earlier = {cell.id: cell for stage in self.stages for cell in stage.cells}
+        pairs = {}
+        for cell in self.cells:
+            if START in cell.member.sources:
+                start = earlier[cell.member.sources[START].split()[0]]
+                pairs[cell.group.key, start.group.key] = (cell, start)
+        for cell, start in pairs.values():
+            check_start(cell, start)
 
     def _check_eval_seeds(self) -> None:
         """An id does not hold the eval seed; a population that is there goes on with its own."""
@@ -78,6 +103,10 @@ class Sweep:
                     f"{self.folder.directory} has {describe_cell(cell)} with seeds.eval {found}, not {asked}: use that "
                     "one, or another directory with --out"
                 )
+
+    def is_done(self) -> bool:
+        """Returns whether all its cells are planned and all populations done."""
+        return not self.unplanned() and all(is_done(self.folder, job) for job in self.jobs())
 
     def jobs(self) -> list[Job]:
         """Returns the planned populations of these cells."""
@@ -94,6 +123,7 @@ class Sweep:
             "config": config_to_json(self.cells[0].group.config),
             "cells": [{"id": c.id, "labels": c.labels, "seeds": c.member.seeds, "steps": c.steps} for c in self.cells],
             "claims": claims.claims_to_json(self.sheet.claims),
+            **({"stages": [stage.folder.name for stage in self.stages]} if self.stages else {}),
         }
 
 
@@ -106,17 +136,41 @@ def folder_of(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Folder:
 
 
 def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
-    """Returns the sweep of a sheet in the directory `out`/<name>. Reads banks; writes nothing.
+    """Returns the sweep of a sheet in the directory `out`/<name>, with its stages. Reads banks; writes nothing.
 
-    ValueError when its learned features are not made yet (`features.make_features`).
+    ValueError for points that are no runs, and for what later stages cannot take from earlier ones.
     """
     folder = folder_of(sheet, out)
-    if missing := missing_features(sheet, folder):
-        raise ValueError(
-            f"{sheet.name}: learned features {', '.join(missing)} are not made yet; `icl sweep run` makes them"
-        )
-    cells = expand(sheet.config, with_feature_files(sheet, folder, sheet.points))
-    return Sweep(sheet, folder, _as_planned(cells, folder))
+    sheet = with_former_features(sheet, folder)
+    stages: dict[str, Earlier] = {}
+    opened: list[Sweep] = []
+    for name, earlier in sheet.stages.items():
+        place = folder.stage(name)
+        cells = _as_planned(expand(earlier.config, earlier.points, stages), place)
+        opened.append(Sweep(earlier, place, cells, tuple(opened)))
+        stages[name] = Earlier(name, cells, absolute(place.directory))
+    cells = _as_planned(expand(sheet.config, sheet.points, stages), folder)
+    sweep = Sweep(sheet, folder, cells, tuple(opened))
+    _check_taken(sweep)
+    return sweep
+
+
+def _check_taken(sweep: Sweep) -> None:
+    """Each stage must be there for something."""
+    for name in sweep.sheet.stages:
+        wanted = f"{STAGE}{name}"
+        if not any(wanted in _taken_by(each) for each in sweep.in_order()):
+            raise ValueError(
+                f'stage {name!r}: nothing that comes after takes anything from it; set init_from.run to "{wanted}", or '
+                f'bank.name to "{FEATURES}" and bank.path to "{wanted}", or leave the stage out'
+            )
+
+
+def _taken_by(sweep: Sweep) -> set[str]:
+    """The stages that a sweep's config or points name."""
+    fields = ("init_from.run", "bank.path")
+    stated = {sweep.sheet.config.init_from.run, sweep.sheet.config.bank.path}
+    return stated | {str(point.changes.get(field)) for point in sweep.sheet.points for field in fields}
 
 
 def _as_planned(cells: list[Cell], folder: Folder) -> list[Cell]:

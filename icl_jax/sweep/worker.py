@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import jax
 
+from icl_jax.names import few
 from icl_jax.sweep.exhausted import is_disk_full, is_out_of_memory, kernel_kills
 from icl_jax.sweep.folder import Folder
+from icl_jax.sweep.handover import waits_for
 from icl_jax.sweep.inherit import hand_down
 from icl_jax.sweep.job import Job, is_done, reached, run_job
 from icl_jax.sweep.plan import halves
@@ -32,17 +34,23 @@ class Outcome:
 def work(
     folder: Folder, jobs: Callable[[], list[Job]], *, mine: Callable[[Job], bool], say: Say, progress: bool
 ) -> Outcome:
-    """Runs populations until all of `mine` are done or have failed here once.
+    """Runs populations until all of `mine` are done or have failed here once. One that takes something from an earlier
+    stage waits for that.
 
     jobs: gives the populations as the plan has them now (a population that runs out of memory is replaced
     by its halves); mine: which of them this worker takes (array jobs).
     """
     tried: set[str] = set()
+    said: list[str] = []
     with GracefulStop() as stop:
         while waiting := [job for job in jobs() if mine(job) and job.id not in tried and not is_done(folder, job)]:
             if stop.requested:
                 break
-            taken = _take_one(folder, waiting, jobs, say, progress)
+            needs = {job.id: waits_for(folder, job.planned.members, job.start, job.features) for job in waiting}
+            taken = _take_one(folder, [job for job in waiting if not needs[job.id]], jobs, say, progress)
+            if (missing := sorted({run for job in waiting for run in needs[job.id]})) and not taken and missing != said:
+                said = missing
+                say(f"waiting for {few(missing)}")
             if taken:
                 tried.add(taken)
             else:
