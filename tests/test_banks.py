@@ -376,6 +376,7 @@ def test_auto_is_omniglot_where_it_is_found_else_glyphs(tmp_path, monkeypatch):
         "gaussian": True,
         "symbols": True,
         "embeddings": True,
+        "features": True,
     }
     for name in omniglot.ZIPS:
         (tmp_path / name).touch()

@@ -4,16 +4,12 @@ import inspect
 import json
 import pathlib
 
-import numpy as np
 import pytest
 
 from icl_jax import config as cfg
-from icl_jax.data.vectors import save_embeddings
-from icl_jax.experiment import prepare_experiment
 from icl_jax.sweep import plan
-from icl_jax.sweep.features import features_file, missing_features
 from icl_jax.sweep.sheet import load_sheet
-from icl_jax.sweep.sweep import folder_of, open_sweep
+from icl_jax.sweep.sweep import open_sweep
 
 IDS = json.loads((pathlib.Path(__file__).parent / "golden" / "cell_ids.json").read_text())
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -35,26 +31,13 @@ def test_every_shipped_sweep_plans(source, omniglot_dir, monkeypatch, tmp_path):
     monkeypatch.setattr(plan, "fitting_width", lambda experiment, *_: (experiment.program.layout.width, 0))
     sheet = load_sheet(source)
     assert sheet.claims and "icl sweep run" in sheet.doc and sheet.title.endswith(".")
-    stand_in_features(sheet, folder_of(sheet, tmp_path))
     sweep = open_sweep(sheet, tmp_path)
-    sweep.check()
-    planned = sweep.proposed()
-    assert sum(len(population.cells) for population in planned) == len(sweep.cells)
-    assert not (sweep.folder.directory / "plan").exists()
-    if ids := IDS.get(source.removeprefix(f"{CONFIGS}/")):
-        assert [cell.id for cell in sweep.cells] == ids.split(), "ids must stay: results on disk are found by them"
-    else:
-        assert sheet.features  # whose digests depend on the machine that trained the encoder
-
-
-def stand_in_features(sheet, folder):
-    """Files like those that the sweep makes first, of as many classes, two numbers a drawing."""
-    for index, name in enumerate(missing_features(sheet, folder)):
-        run = prepare_experiment(sheet.features[name])
-        classes, groups = run.program.source.loaded.num_classes, np.asarray(run.program.source.groups)
-        numbers = np.full((classes, run.program.source.loaded.num_exemplars, 2), index, np.float16)
-        holdout = run.plan.spec.task.num_holdout
-        save_embeddings(features_file(sheet, folder, name), numbers, run.orders[0], holdout, "stand-in", groups)
+    for each in sweep.in_order():
+        each.check()
+        assert sum(len(population.cells) for population in each.proposed()) == len(each.cells)
+    assert not list(tmp_path.iterdir())
+    ids = IDS[source.removeprefix(f"{CONFIGS}/")]
+    assert [cell.id for cell in sweep.cells] == ids.split(), "ids must stay: results on disk are found by them"
 
 
 def test_scales_that_are_not_there_are_refused():

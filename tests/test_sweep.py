@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
-import threading
 
 import absl.logging
 import jax
@@ -19,7 +17,7 @@ from icl_jax import api, claims, grid
 from icl_jax import config as cfg
 from icl_jax.config import parse_changes
 from icl_jax.storage import sealed
-from icl_jax.sweep import commands, exhausted, features, job, plan, worker
+from icl_jax.sweep import commands, exhausted, job, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
@@ -107,7 +105,7 @@ def test_tuples_of_the_config_multiply_every_point():
         (grid.chain(P_BURSTY, grid.over("hypers.p_bursty", (1,))), "are the same run"),
         ([], "no point"),
         (grid.over("hypers.p_bursty", (2,)), r"outside \[0, 1\]"),
-        (grid.over("bank.path", ("features:mine",)), "get_features"),
+        (grid.over("bank.path", ("stage:mine",)), r"no stage of that name .* the file has no get_stages\(\)"),
     ],
 )
 def test_points_that_cannot_run_are_refused_before_anything_is_written(points, message, tmp_path):
@@ -500,43 +498,6 @@ def test_a_sweep_has_a_plain_file_name(sheet, name, tmp_path):
     with pytest.raises(ValueError, match="is no plain file name: use letters, digits"):
         run(odd, tmp_path / "in" / "sweeps")
     assert not list(tmp_path.rglob("*"))
-    features_too = dataclasses.replace(sheet, features={name: sheet.config})
-    with pytest.raises(ValueError, match="is no plain file name"):
-        run(features_too, tmp_path / "in" / "sweeps")
-    assert not list(tmp_path.rglob("*"))
-
-
-def test_learned_features_are_made_first_and_once(tmp_path):
-    """A sweep on the outputs of an encoder: its run is trained, its bank embedded, and both stay."""
-    images = tiny_config(bank__name="glyphs", bank__num_classes=24, bank__image_size=8, model__encoder="mlp")
-    images.name, images.hypers.p_bursty, images.seeds.init, images.seeds.data = "encoder", 1.0, 0, 0
-    images.bank.dim, images.bank.num_exemplars = 64, 4
-    learned = {"bank.name": "embeddings", "bank.path": "features:mine", "bank.num_classes": 0}
-    sheet = tiny_sheet(grid.named("features", {"learned": learned}))
-    sheet = dataclasses.replace(sheet, features={"mine": images})
-    with pytest.raises(ValueError, match="mine are not made yet"):
-        open_sweep(sheet, tmp_path)
-    assert run(sheet, tmp_path).done == 1
-    (made,) = (tmp_path / "tiny_sweep" / "features").glob("mine-*.npz")
-    before = made.stat().st_mtime_ns
-    assert run(sheet, tmp_path).done == 1 and made.stat().st_mtime_ns == before
-    assert set(table_of(sheet, tmp_path)["label/features"].to_pylist()) == {"learned"}
-    made.unlink()  # as if killed before, and evaluated otherwise now
-    more = cfg.override(images, {"evals.num_sequences": 2 * images.evals.num_sequences})
-    assert run(dataclasses.replace(sheet, features={"mine": more}), tmp_path).done == 1 and made.is_file()
-    other = dataclasses.replace(sheet, features={"mine": cfg.override(images, {"seeds.init": 1})})
-    with pytest.raises(ValueError, match="mine are not made yet"):  # those of another run
-        open_sweep(other, tmp_path)
-
-
-def test_a_worker_that_waits_for_features_can_be_stopped(sheet, tmp_path, monkeypatch):
-    waiting = dataclasses.replace(sheet, features={"mine": sheet.config})
-    folder = Folder(tmp_path / "tiny_sweep")
-    monkeypatch.setattr(features, "POLL_S", 0.05)
-    name = features.features_file(waiting, folder, "mine").stem
-    with folder.claim(f"features-{name}"):
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        assert run(waiting, tmp_path) == worker.Outcome(stopped=True)
 
 
 def test_a_population_that_would_be_another_run_is_a_failure(sheet, copy):
@@ -708,8 +669,8 @@ def test_a_config_file_states_grid_claims_and_scales(tmp_path):
         load_sheet(path, parse_changes(["hypers.p_bursty=0.5"]))
     path.write_text(path.read_text() + "def get_features():\n    return {'mine': get_config()}\n")
     changed = load_sheet(path, parse_changes(["features.mine.train.num_steps=7"]))
-    assert changed.features["mine"].train.num_steps == 7 and changed.config.train.num_steps == 500
-    with pytest.raises(ValueError, match="no learned features 'min'; did you mean 'mine'"):
+    assert changed.stages["mine"].config.train.num_steps == 7 and changed.config.train.num_steps == 500
+    with pytest.raises(ValueError, match="no stage 'min'; did you mean 'mine'"):
         load_sheet(path, parse_changes(["features.min.train.num_steps=7"]))
     with pytest.raises(ValueError, match="give FIELD=VALUE"):
         parse_changes(["hypers.shots"])

@@ -23,10 +23,11 @@ All six claims hold. What features were learned for decides: an encoder trained 
 gives in-context learning that pixels do not give, and one trained where only the weights answer lies between.
 """
 
-from icl_jax import claims, grid, load_variant
+from icl_jax import Stage, claims, grid, load_variant
 
 P_BURSTY = (0.0, 0.5, 0.9, 1.0)
-LEARNED = {"in context": "features:in_context", "in weights": "features:in_weights"}
+ENCODERS = grid.named("features", {"in context": {"hypers.p_bursty": 1.0}, "in weights": {"hypers.p_bursty": 0.0}})
+LEARNED = {"bank.name": "features", "bank.augment": False, "bank.path": "stage:encoders"}
 
 
 def get_config():
@@ -42,27 +43,18 @@ def get_config():
     return config
 
 
-def get_features():
-    return {"in_context": _encoder(p_bursty=1.0), "in_weights": _encoder(p_bursty=0.0)}
-
-
-def _encoder(p_bursty):
-    """The run whose encoder gives the features."""
+def get_stages():
+    """The runs whose encoders give the features."""
     config = load_variant(__file__, "laptop.py")
-    config.name = "chan2022_encoder"
     config.bank.augment = True
     config.task.num_holdout = 800
     config.train.num_steps = 6000
     config.hypers.num_classes = 12_000
-    config.hypers.p_bursty = p_bursty
-    return config
+    return {"encoders": Stage(config, ENCODERS)}
 
 
 def get_sweep():
-    learned = {
-        kind: {"bank.name": "embeddings", "bank.augment": False, "bank.path": path} for kind, path in LEARNED.items()
-    }
-    kinds = grid.named("features", {**learned, "pixels": {}})
+    kinds = grid.named("features", {"in context": LEARNED, "in weights": LEARNED, "pixels": {}})
     of_kind = {point.labels["features"]: [point] for point in kinds}
     burstiness = grid.product(of_kind["in context"], grid.over("hypers.p_bursty", P_BURSTY))
     others = grid.product([*of_kind["in weights"], *of_kind["pixels"]], grid.over("hypers.p_bursty", (0.9,)))

@@ -30,7 +30,8 @@ from icl_jax.spec import BankSpec, RunSpec, TaskSpec
 class Exemplars:
     """Static facts of the data of one population (see `icl_jax.training.protocols.Source`).
 
-    groups: second label of each bank class; fresh: some sequence, in training or an eval, may be of fresh classes.
+    groups: second label of each bank class (of all sets of a bank that is several); fresh: some sequence, in training
+    or an eval, may be of fresh classes.
     """
 
     bank: BankSpec
@@ -71,8 +72,7 @@ class Exemplars:
 
     def prepare(self, own: jax.Array, h: dict) -> Tables:
         """Returns the member's tables (class order, frequencies, active numbers). own: its class order, int32 (C,)."""
-        groups = np.asarray(self.groups, np.int32)
-        return prepare(self.task, self.vocab, own, np.tile(groups, max(len(self.loaded.orders), 1)), h)
+        return prepare(self.task, self.vocab, own, np.asarray(self.groups, np.int32), h)
 
     def sequences(self, tables: Tables, h: dict, seed, step, first, count: int) -> Sequence:
         """Returns training sequences first .. first + count - 1 of batch `step`; leading axis count."""
@@ -135,7 +135,7 @@ def make_source(spec: RunSpec, members: Row[Member]) -> Exemplars:
 
 def exemplar_source(spec: RunSpec, bank: Bank, vocab: Vocab) -> Exemplars:
     """Returns the source of a loaded bank."""
-    groups = tuple(int(g) for g in bank.groups)
+    groups = tuple(int(g) for g in bank.groups) * max(len(bank.orders), 1)
     fresh = spec.task.fresh or spec.task.core_classes == "fresh"
     fresh = fresh or any(suite.classes == "fresh" for _, suite in spec.evals.suites)
     sizes = bank.num_exemplars, bank.num_train_exemplars

@@ -16,6 +16,7 @@ from icl_jax.runplan import Start
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.stages import FEATURES, START
 from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.training.signals import GracefulStop
 from icl_jax.training.step import RUNNING, MemberState
 from icl_jax.transfer import embed
 
@@ -76,20 +77,24 @@ def waits_for(folder: Folder, members: Sequence[Member], how: Start, features: s
     return list(waited)
 
 
-def make_features(folder: Folder, members: Sequence[Member], features: str) -> None:
+def make_features(folder: Folder, members: Sequence[Member], features: str) -> bool:
     """Makes the learned features that the members read and that are not there, of the stage of that name. Of several
-    workers one makes a file; the others wait for it."""
+    workers one makes a file; the others wait for it. Returns False when a signal stopped it."""
     sources = dict.fromkeys(member.sources[BANK] for member in members if BANK in member.sources)
     stage = folder.stage(features)
-    for source in sources:
-        file, (cell, step) = stage.directory / FEATURES / file_name(source), _cell_and_step(source)
-        while not file.is_file():
-            with stage.claim(f"features-{file.stem}") as claimed:
-                if claimed and not file.is_file():
+    files = {stage.directory / FEATURES / file_name(source): _cell_and_step(source) for source in sources}
+    with GracefulStop() as stop:
+        while missing := [file for file in files if not file.is_file()]:
+            if stop.requested:
+                return False
+            with stage.claim(f"features-{missing[0].stem}") as claimed:
+                if claimed and not missing[0].is_file():
+                    cell, step = files[missing[0]]
                     run, index = _place(stage, cell)
-                    embed(load_run(stage.run_directory(run)), file, member=index, step=step)
+                    embed(load_run(stage.run_directory(run)), missing[0], member=index, step=step)
             if not claimed:
                 time.sleep(POLL_S)
+    return True
 
 
 def _taken(folder: Folder, members: Sequence[Member], how: Start, features: str):

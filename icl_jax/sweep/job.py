@@ -142,7 +142,8 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
     """Trains a population, or goes on with it, and enters it in the ledger. Returns False when a signal
     stopped it before its last step."""
     directory = folder.run_directory(job.id)
-    make_features(folder, job.planned.members, job.features)
+    if not make_features(folder, job.planned.members, job.features):
+        return False
     _forget_changed_suites(directory, job)
     start = origin_of(folder, job.planned.members, job.start)
     if not is_whole(directory, job.steps):
