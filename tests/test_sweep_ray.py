@@ -20,6 +20,7 @@ from icl_jax import grid
 from icl_jax.sweep import ray_cluster, ray_engine, ray_tasks
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.ray_cluster import choose_share
+from icl_jax.sweep.results import results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.sweep import open_sweep
 
@@ -395,3 +396,41 @@ def test_what_fails_is_recorded_and_what_does_not_fit_is_split(place, driver, un
     assert "is not empty and holds no run" in folder.failure(taken.id)["error"]
     sizes = [(len(planned.cells), folder.done_file(planned.id).exists()) for planned in folder.plan()]
     assert sorted(sizes) == [(1, True), (1, True), (2, False), (2, True), (2, True)]
+
+
+STAGED = (
+    CONFIG.replace("rayed", "staged").replace("from icl_jax import grid", "from icl_jax import Stage, grid")
+    + """
+GROWN = grid.product(grid.over("hypers.p_bursty", (0, 1)), grid.seeds(2))
+
+def get_stages():
+    config = _plain()
+    config.train.num_steps = 600
+    return {"grow": Stage(config, GROWN)}
+
+_plain = get_config
+
+def get_config():
+    config = _plain()
+    config.init_from.run, config.train.num_steps = "stage:grow", 600
+    return config
+
+def get_sweep():
+    return grid.product(grid.follow(GROWN), grid.over("hypers.label_noise", (0, 0.5)))
+"""
+)
+
+
+@pytest.mark.slow
+def test_stages_follow_one_another(place, environment, cluster):
+    """On the cluster as in one process."""
+    (place / "staged.py").write_text(STAGED)
+    ray = ["--engine=ray", f"--ray_address={cluster.address}", "--cpus=1"]
+    one = ["run", str(place / "staged.py"), "--width=2"]
+    for out, flags in (("staged_local", []), ("staged_ray", ray)):
+        command = [sys.executable, "-m", "icl_jax", "sweep", *one, f"--out={place / out}", *flags]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert output.returncode == 0, output.stderr + output.stdout
+    assert "stage grow" in output.stdout and "staged, after its stages" in output.stdout
+    tables = [results_table(Folder(place / out / "staged")) for out in ("staged_local", "staged_ray")]
+    assert tables[0].num_rows and same_bits(*tables)

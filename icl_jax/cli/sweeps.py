@@ -95,6 +95,8 @@ def _sheets(words: list[str], flags: Namespace) -> list[tuple[Sheet, pathlib.Pat
         if as_path(arg).is_dir():
             folder = Folder(as_path(arg))
             about = folder.read()
+            if folder.is_stage:
+                raise ValueError(f"{arg} is a stage: it runs with its sweep, {folder.directory.parent.parent}")
             sheet = load_sheet(about["source"], about["changes"] | changes)
             if folder_of(sheet, folder.directory.parent) != folder:
                 raise ValueError(

@@ -77,8 +77,8 @@ def stage_of(text: str, stages: Mapping[str, Earlier]) -> Earlier | None:
         return None
     name = text.removeprefix(STAGE)
     if name not in stages:
-        known = few(list(stages)) if stages else "none, as the file has no get_stages()"
-        raise ValueError(f"{text!r}: no stage of that name comes before{suggest(name, stages)}; there are: {known}")
+        known = suggest(name, stages) if stages else "; none does here: get_stages() of the config file states them"
+        raise ValueError(f"{text!r}: no stage of that name comes before{known}")
     return stages[name]
 
 
