@@ -1,6 +1,7 @@
 """From a config to everything a run needs, checked before anything is compiled or written."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 
 import jax
@@ -89,6 +90,7 @@ def prepare_experiment(
     registry.check_chosen(spec)
     if not known:
         cfg.check_read(spec, members)
+        _note_long_warm_up(spec, members)
     layout = choose_layout(
         len(members),
         spec.train.batch_size,
@@ -117,6 +119,16 @@ def prepare_experiment(
     program = Program(spec, model, source, objective, layout, _decays(members), _is_scheduled(members, tables), parts)
     identity, former = (plan.identity(source.digest, origin, schema) for schema in (cfg.SCHEMA, 1))
     return Experiment(plan, members, program, evals, plan.chunk(), identity, former, patches)
+
+
+def _note_long_warm_up(spec: RunSpec, members: list[cfg.Member]) -> None:
+    """Says that the learning rate asked for will not be reached, as in a run that is cut short to try it."""
+    longest, steps = max(hy.largest(m.hypers["warmup_steps"]) for m in members), spec.train.num_steps
+    if longest > steps > 0:
+        warnings.warn(
+            f"hypers.warmup_steps {longest:g}: the run ends at step {steps}, before the learning rate is what it says",
+            stacklevel=3,
+        )
 
 
 def patches_of(spec: RunSpec, numbers: list[dict[str, PatchNumbers]], model: Model) -> tuple[Patch, ...]:

@@ -359,6 +359,10 @@ def check_option(where: str, value: Any, known: Option) -> None:
         raise ValueError(f"{where} {value} is no finite number; give one")
     if known.least is not None and value < known.least:
         raise ValueError(f"{where} {value} must be at least {known.least}; raise it")
+    if known.most is not None and value > known.most:
+        raise ValueError(
+            f"{where} {value:,} is more than {known.most:,}, the most that any machine could hold; lower it"
+        )
 
 
 def option_value(where: str, value: Any, known: Option) -> Any:

@@ -22,7 +22,7 @@ class EvalsSection:
     )
     every: int = option(250, "steps between evaluations", least=1)
     num_sequences: int = option(512, "per suite and member", least=1)
-    batch_size: int = option(128, "sequences that a model is run over at once", least=1)
+    batch_size: int = option(128, "sequences that a model is run over at once", least=1, most=1 << 20)
 
 
 @dataclass(frozen=True)

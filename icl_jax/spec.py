@@ -19,14 +19,15 @@ from typing import Any
 class Option:
     """What a field means and which values it takes.
 
-    choices: all that are allowed (empty: any); least: the lowest; role: the field names a component of that role
-    (see `icl_jax.registry`).
+    choices: all that are allowed (empty: any); least, most: the lowest and the highest; role: the field names a
+    component of that role (see `icl_jax.registry`).
     """
 
     default: Any
     doc: str
     choices: tuple = ()
     least: float | None = None
+    most: float | None = None
     role: str = ""
 
 
@@ -78,7 +79,7 @@ class TaskSpec:
     kind: str = option(
         "bursty", "kind of training sequence", choices=("bursty", "fewshot", "mixed", "iid", "no_support")
     )
-    context_len: int = option(8, "pairs before the query (Chan et al.'s seq_len - 1)", least=1)
+    context_len: int = option(8, "pairs before the query (Chan et al.'s seq_len - 1)", least=1, most=1 << 16)
     max_ways: int = option(2, "upper bound of the hyper `ways`", least=1)
     max_classes: int = option(
         0, "upper bound of the hyper `num_classes` (0: all classes that are not held out)", least=0
@@ -126,8 +127,8 @@ class ModelSpec:
     """The network. Label tokens and item tokens are interleaved, or concatenated into one token."""
 
     core: str = option("transformer", "what reads the tokens", role="core")
-    num_layers: int = option(2, "layers of the core", least=1)
-    width: int = option(64, "width of an item or label token", least=1)
+    num_layers: int = option(2, "layers of the core", least=1, most=1024)
+    width: int = option(64, "width of an item or label token", least=1, most=1 << 16)
     num_heads: int = option(8, "attention heads", least=1)
     mlp_ratio: int = option(4, "width of the MLPs, times that of the core; 0: attention only", least=0)
     norm: str = option("pre", "layer norms: before each part, and a final one", choices=("pre", "none"))
@@ -167,7 +168,7 @@ class ModelSpec:
 class TrainSpec:
     """Optimisation."""
 
-    batch_size: int = option(32, "sequences per step of one member", least=1)
+    batch_size: int = option(32, "sequences per step of one member", least=1, most=1 << 20)
     num_steps: int = option(4000, "updates of each member")
     optimiser: str = option("adam", "by name from optax", role="optimiser")
     schedule: str = option("constant", "of the learning rate, after a linear warm-up", role="schedule")
@@ -335,7 +336,7 @@ HYPERS: dict[str, Hyper] = {
     "learning_rate": Hyper(1e-3, 0, INF, "peak learning rate"),
     "warmup_steps": Hyper(0, 0, INF, "steps of linear warm-up"),
     "final_lr_fraction": Hyper(0, 0, 1, "cosine, linear: learning rate at the last step, as a share of the peak"),
-    "b1": Hyper(0.9, 0, 1, "first moment decay (momentum)"),
+    "b1": Hyper(0.9, 0, 0.99999, "first moment decay (momentum)"),
     "b2": Hyper(0.999, 0, 1, "second moment decay"),
     "eps": Hyper(1e-8, 0, INF, "epsilon of the Adam family"),
     "decay_attention": Hyper(0, 0, INF, "weight decay of the core's attention (recurrent cores: all of the core)"),

@@ -1,6 +1,7 @@
 """What is typed wrong ends with a sentence that names the value, the limit and the way out."""
 
 import io
+import signal
 
 import jax
 import numpy as np
@@ -12,15 +13,20 @@ from tiny import tiny_config
 import icl_jax
 from icl_jax import api, cli, grid
 from icl_jax import config as cfg
+from icl_jax.data.types import ROLE_NAMES
 from icl_jax.data.vectors import load_embeddings
 from icl_jax.experiment import prepare_experiment
 from icl_jax.report.claims_markdown import claims_markdown
-from icl_jax.report.judge import Verdict
+from icl_jax.report.claims_table import effect_bar
+from icl_jax.report.judge import Bound, Verdict
+from icl_jax.report.pictures import _legend_handles
+from icl_jax.report.style import along, marks_of
 from icl_jax.spec import BankSpec
 from icl_jax.sweep import commands, memory
 from icl_jax.sweep.liveness import peak_bytes
 from icl_jax.sweep.results import write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet
+from icl_jax.training.signals import GracefulStop
 
 START = "import icl_jax\nfrom icl_jax import claims, grid\n\ndef get_config():\n    return icl_jax.default_config()\n"
 
@@ -180,3 +186,72 @@ def test_an_array_lives_until_its_last_use():
     assert peak_bytes(jaxpr) == 2 * 4000
     looped = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c * 2 + 1, None), x, length=50)[0])
     assert peak_bytes(looped(np.zeros(1000, np.float32)).jaxpr) < 5 * 4000, "a loop does not hold all its steps"
+
+
+# --- numbers that no machine holds, or that change nothing ---
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"hypers.b1": 1.0}, r"hypers\.b1 1\.0 is outside \[0, 0\.99999\]|b1.*outside"),
+        ({"train.batch_size": 10**8}, r"train\.batch_size 100,000,000 is more than 1,048,576"),
+        ({"model.width": 10**8}, r"model\.width 100,000,000 is more than 65,536"),
+        ({"task.context_len": 10**9}, r"task\.context_len 1,000,000,000 is more than 65,536"),
+        ({"train.num_steps": -10}, "train.num_steps = -10: must be at least 0"),
+    ],
+)
+def test_numbers_without_sense_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        prepare_experiment(cfg.override(tiny_config(), changes))
+
+
+def test_a_warm_up_beyond_the_run_is_said():
+    with pytest.warns(UserWarning, match=r"warmup_steps 400: the run ends at step 20, before the learning rate"):
+        prepare_experiment(cfg.override(tiny_config(), {"hypers.warmup_steps": 400}))
+
+
+# --- looking ---
+
+
+def test_ctrl_c_is_the_way_out_of_status(tmp_path, monkeypatch):
+    def pressed(seconds):
+        raise KeyboardInterrupt
+
+    sheet = Sheet("tiny.py", "Tiny: a sweep.", tiny_config(), grid.seeds(1), [], {}, {})
+    monkeypatch.setattr(commands.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(commands.time, "sleep", pressed)
+    commands.watch_status(sheet, tmp_path, Console(file=io.StringIO()))
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with GracefulStop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_legend_of_sequences_names_what_they_show(tmp_path):
+    drawn = set()
+    for p_bursty in (0.0, 1.0):
+        sample = icl_jax.sample(tiny_config(hypers__p_bursty=p_bursty), 4)
+        roles = {ROLE_NAMES[int(role)] for role in np.unique(sample.sequences.roles)}
+        assert len(_legend_handles(roles)) == len(roles)
+        icl_jax.show(sample, tmp_path / "sequences.png")
+        drawn.add(frozenset(roles))
+    assert len(drawn) == 2  # a member without bursts shows no support
+
+
+def test_settings_are_told_apart_without_colour():
+    marks = marks_of(["a", "b", "c"])
+    assert len(set(marks.values())) == 3 and all(marks.values())
+    assert set(marks_of(range(9)).values()) == {""}  # more than there are shapes
+    places = [along(mark, 100, place)["markevery"][0] for place, mark in enumerate(marks.values())]
+    assert len(set(places)) == 3  # not one on another
+
+
+def test_an_effect_has_a_scale():
+    verdict = Verdict("name", "final icl", "> 0.2", 0.5, 0.4, 0.6, 5, "holds", "")
+    drawn = effect_bar(Bound(0.2, float("inf"), "> 0.2"), verdict)
+    assert ">0<" in drawn and ">0.2<" in drawn and "<text" in drawn

@@ -105,7 +105,10 @@ def test_tuples_of_the_config_multiply_every_point():
         (grid.chain(P_BURSTY, grid.over("hypers.p_bursty", (1,))), "are the same run"),
         ([], "no point"),
         (grid.over("hypers.p_bursty", (2,)), r"outside \[0, 1\]"),
-        (grid.over("bank.path", ("stage:mine",)), r"no stage of that name comes before; none does here: get_stages\(\)"),
+        (
+            grid.over("bank.path", ("stage:mine",)),
+            r"no stage of that name comes before; none does here: get_stages\(\)",
+        ),
     ],
 )
 def test_points_that_cannot_run_are_refused_before_anything_is_written(points, message, tmp_path):

@@ -60,7 +60,8 @@ def meaning(option: Option) -> str:
     choices = components(option.role) if option.role else option.choices
     parts = [option.doc]
     parts += [f"[{', '.join(map(str, choices))}]"] if choices else []
-    parts += [f"[at least {option.least:g}]"] if option.least is not None else []
+    parts += [f"[at least {option.least:g}]"] if option.least is not None and option.most is None else []
+    parts += [f"[{option.least:g} to {option.most:,}]"] if option.least is not None and option.most is not None else []
     return " ".join(parts)
 
 

@@ -17,7 +17,8 @@ def show(words: list[str], flags: Namespace) -> None:
     sample = sampling.sample(config, flags.num_sequences or 512, member=flags.member)
     for name, value in sample.statistics().items():
         print(f"{name:32s} {value}")
-    print(sampling.show(sample, flags.to))
+    shown = f"member {flags.member} of {count}" + ("; --member=K shows another" if count > 1 else "")
+    print(f"{sampling.show(sample, flags.to)} ({shown})")
 
 
 def banks(words: list[str], flags: Namespace) -> None:

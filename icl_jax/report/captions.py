@@ -4,7 +4,7 @@ from icl_jax.report.sweep_curves import MOST_SEEDS
 from icl_jax.report.sweep_final import shows_peaks
 from icl_jax.report.view import MOST_LINES, Runs, View
 
-PATHS = "From the open ring (first evaluation) to the dot (last one), mean over seeds; dashed: floors."
+PATHS = "From the open ring (first evaluation) to the filled mark (last one), mean over seeds; dashed: floors."
 _LISTED = 4
 
 

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from icl_jax.report.html import Markup, render, tag
 from icl_jax.report.judge import FAILS, HOLDS, UNDECIDED, Bound, Verdict
 
 SYMBOLS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 _WIDTH, _HEIGHT, _MARGIN = 136.0, 22.0, 6.0
+_SCALE, _LETTER = 11.0, 5.4  # height of the numbers below an effect, width of a letter there
 Row = tuple[Bound, Verdict]
 
 
@@ -93,8 +94,24 @@ def effect_bar(bound: Bound, verdict: Verdict) -> Markup | None:
     if math.isfinite(verdict.low):
         ends = {"x1": at(verdict.low), "x2": at(verdict.high), "y1": _HEIGHT / 2, "y2": _HEIGHT / 2}
         parts.append(_shape("line", **ends, stroke=ink, stroke_width=2.4))
+    parts += _scale(at, [0.0, *(x for x in (bound.low, bound.high, low, high) if math.isfinite(x))])
     alt = f"effect {verdict.effect_text}, claimed {verdict.bound}"
-    return tag("svg", *parts, viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}", class_="effect", role="img", aria_label=alt)
+    box = f"0 0 {_WIDTH:g} {_HEIGHT + _SCALE:g}"
+    return tag("svg", *parts, viewBox=box, class_="effect", role="img", aria_label=alt)
+
+
+def _scale(at: Callable[[float], float], values: list[float]) -> list[Markup]:
+    """The values below their places, the first ones first, as far as there is room."""
+    written: list[tuple[float, float]] = []
+    parts = []
+    for value in dict.fromkeys(values):
+        label = f"{value:.2g}"
+        half = _LETTER * len(label) / 2
+        x = min(max(at(value), half), _WIDTH - half)
+        if all(x + half + 2 < left or x - half - 2 > right for left, right in written):
+            written.append((x - half, x + half))
+            parts.append(tag("text", label, x=f"{x:.1f}", y=f"{_HEIGHT + _SCALE - 2:.1f}", text_anchor="middle"))
+    return parts
 
 
 def _shape(name: str, /, **attributes) -> Markup:

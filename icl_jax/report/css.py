@@ -53,10 +53,12 @@ caption{text-align:left;font-size:.875rem;padding-bottom:.4rem}
 .reason{color:var(--undecided);font-size:.93em}
 .label{white-space:nowrap}
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:50%%;margin-right:.5em;vertical-align:-.06em}
-svg.effect{width:8.5rem;height:1.4rem;display:block}
+svg.effect{width:8.5rem;height:2.05rem;display:block}
+svg.effect text{font-size:9px;fill:var(--muted)}
 ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;padding:0;margin:.3rem 0 .6rem;font-size:.9rem;
 align-items:center}
 ul.legend .name{color:var(--muted)}
+.mark{margin-right:.4em;font-size:1.05em}
 .key{display:inline-block;width:1.5em;height:.26em;border-radius:2px;margin-right:.45em;vertical-align:.22em}
 .ramp{display:inline-flex;width:12rem;max-width:40vw;height:.8em;margin:0 .5em;vertical-align:-.06em;border-radius:3px;
 overflow:hidden}

@@ -20,8 +20,10 @@ from icl_jax.report.style import (
     MUTED,
     STYLE,
     accuracy_axis,
+    along,
     draw_path,
     head,
+    marks_of,
     plane_axes,
     save,
     scale_steps,
@@ -60,19 +62,20 @@ def learning_figure(
         place = {"left": _LEFT / wide, "right": 1 - (1 - _RIGHT) / wide, "bottom": 0.125, "top": 0.725}
         grid = figure.add_gridspec(1, len(ratios), **place, wspace=0.33, width_ratios=ratios)
         panels = [figure.add_subplot(cell) for cell in grid]
+        marks = marks_of(colours)
         for axes, headline, curve in zip(panels, shown, data, strict=False):
             head(axes, f"{headline.long} learning" if headline.is_default else headline.title, headline.measure)
             accuracy_axis(axes) if headline.is_accuracy else value_axis(axes)
-            _draw_curves(axes, curve, colours)
+            _draw_curves(axes, curve, colours, marks)
             if has_bounds(table, headline):
                 _draw_bounds(axes, table, headline.suite, group_by, colours)
         if has_plane(shown):
             first, second = shown[:2]
             head(panels[-1], "One against the other", first.subject)
             accuracy_axis(panels[-1])
-            _draw_plane(panels[-1], data[0], data[1], colours, second.subject)
+            _draw_plane(panels[-1], data[0], data[1], colours, marks, second.subject)
         _draw_title(figure, title, next(filter(None, data), data[0]), _LEFT / wide)
-        _draw_legend(figure, colours, group_by, 1 - (1 - _RIGHT - 0.022) / wide)
+        _draw_legend(figure, colours, marks, group_by, 1 - (1 - _RIGHT - 0.022) / wide)
         return [save(figure, as_path(f"{out}{suffix}")) for suffix in (".png", ".svg")]
 
 
@@ -81,7 +84,7 @@ def _colours(settings: list[Setting]) -> dict[Setting, tuple]:
     return dict(zip(settings, map(to_rgb, sequential(len(settings))), strict=True))
 
 
-def _draw_curves(axes: Axes, data: Curves, colours: dict) -> None:
+def _draw_curves(axes: Axes, data: Curves, colours: dict, marks: dict) -> None:
     if not data:
         axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=MUTED)
         return
@@ -91,7 +94,9 @@ def _draw_curves(axes: Axes, data: Curves, colours: dict) -> None:
         marker = "o" if len(data.steps) == 1 else None
         if len(values) > 1:
             axes.plot(data.steps, values.T, linewidth=0.8, alpha=0.45, zorder=3, marker=marker, **style)
-        axes.plot(data.steps, data.mean(setting), linewidth=2.3, zorder=4, marker=marker, **style)
+        mark = along(marks[setting] if setting else "", len(data.steps), list(colours).index(setting))
+        mark = mark if mark["marker"] else {"marker": marker}
+        axes.plot(data.steps, data.mean(setting), linewidth=2.3, zorder=4, **mark, **style)
 
 
 def _draw_bounds(axes: Axes, table: pa.Table, suite: str, group_by: Sequence[str], colours: dict) -> None:
@@ -105,7 +110,7 @@ def _level(values: np.ndarray) -> float:
     return float(np.mean(values[np.isfinite(values)]))
 
 
-def _draw_plane(axes: Axes, up: Curves, across: Curves, colours: dict, subject: str) -> None:
+def _draw_plane(axes: Axes, up: Curves, across: Curves, colours: dict, marks: dict, subject: str) -> None:
     """subject: what is measured along x."""
     plane_axes(axes)
     axes.set_xlabel(subject)
@@ -114,7 +119,7 @@ def _draw_plane(axes: Axes, up: Curves, across: Curves, colours: dict, subject: 
         path = np.stack([across.mean(setting)[at_across], up.mean(setting)[at_up]])
         path = path[:, np.isfinite(path).all(0)]
         if path.shape[1]:
-            draw_path(axes, path, colours[setting])
+            draw_path(axes, path, colours[setting], mark=marks[setting] if setting and marks[setting] else "o")
 
 
 def _draw_title(figure: Figure, title: str, data: Curves, left: float) -> None:
@@ -133,13 +138,13 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def _draw_legend(figure: Figure, colours: dict, group_by: Sequence[str], left: float) -> None:
+def _draw_legend(figure: Figure, colours: dict, marks: dict, group_by: Sequence[str], left: float) -> None:
     """Settings from high to low beside the panels, under the names of their hypers."""
     settings = [setting for setting in reversed(colours) if setting]
     settings = settings[:: -(-len(settings) // _MOST_NAMED) or 1]  # too many: every second, third, ...
     if not settings:
         return
-    handles = [Line2D([], [], color=colours[setting], linewidth=2.6) for setting in settings]
+    handles = [Line2D([], [], color=colours[s], linewidth=2.6, **along(marks[s], 1)) for s in settings]
     size = 9.5 if len(settings) <= 10 else 8
     figure.legend(
         handles,

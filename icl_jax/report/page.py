@@ -21,11 +21,12 @@ from icl_jax.report.judge import judge
 from icl_jax.report.overview import overview
 from icl_jax.report.panels import Plate, panel_svg, write_plate
 from icl_jax.report.plates import plates
-from icl_jax.report.style import DARK
+from icl_jax.report.style import DARK, MARKS
 from icl_jax.report.view import MOST_LINES, View, text, view
 
 _CLAIMS = (
-    "One number per seed; mean over n seeds with its 95 % interval (Student's t). Shaded: what was claimed. A claim "
+    "One number per seed; mean over n seeds with its 95 % interval (Student's t). Shaded: what was claimed; grey "
+    "line: 0. A claim "
     "holds when the whole interval is inside and fails when all of it is outside; else, and below 5 seeds, it is "
     "undecided. No correction for the number of claims."
 )
@@ -169,6 +170,10 @@ def _legend(shown: View) -> Markup | None:
     if len(values) > MOST_LINES:
         ramp = tag("span", [tag("i", style=paint(value)) for value in values], class_="ramp")
         return tag("ul", name, tag("li", text(values[0]), ramp, text(values[-1])), class_="legend")
-    keys = [tag("li", tag("span", class_="key", style=paint(value)), text(value)) for value in values]
+    ink = lambda value: f"color:{colour(shown.colours[value], shown.dark | DARK)}"
+    shape = lambda value: MARKS.get(shown.marks[value])
+    plain = lambda value: tag("span", class_="key", style=paint(value))
+    marked = lambda value: tag("span", shape(value), class_="mark", style=ink(value))
+    keys = [tag("li", marked(value) if shape(value) else plain(value), text(value)) for value in values]
     rest = [tag("li", "others", class_="name")] if len(values) < len(shown.values) else []
     return tag("ul", name, keys, rest, class_="legend")

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from icl_jax.report.style import INK, MUTED, STYLE, head, save
+from icl_jax.report.style import INK, MUTED, STYLE, along, head, save
 from icl_jax.report.view import View, text
 
 # Widths and heights of a panel by how many stand side by side: about as large as they are shown on a
@@ -132,7 +132,10 @@ def _legend(figure: Figure, view: View, left: float, top: float) -> None:
     across, up = figure.get_size_inches()
     most = int((up - top - 0.3) / _ENTRY)
     values = values[:: -(-len(values) // most)]
-    handles = [Line2D([], [], color=view.colours[value], linewidth=2.6) for value in values]
+    shapes = [along(view.marks[value], 1) for value in values]
+    handles = [
+        Line2D([], [], color=view.colours[v], linewidth=2.6, **shape) for v, shape in zip(values, shapes, strict=True)
+    ]
     figure.legend(
         handles,
         [text(value) for value in values],

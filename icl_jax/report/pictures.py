@@ -1,6 +1,7 @@
 """Pictures of data: of sequences, with labels and roles, and of a bank, classes by exemplars."""
 
 import pathlib
+from collections.abc import Collection
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,8 @@ def sequences_figure(batch: Batch, seqs: Sequence, vocab, path, title: str, rows
         if pairs.task[r] >= 0:
             axes[r, 0].set_ylabel(label_name(int(pairs.task[r]), vocab), fontsize=8)
     columns = 4 if length >= 8 else 2  # as many as fit the width
-    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    shown = {ROLE_NAMES[int(role)] for role in np.unique(seqs.roles[:rows])}
+    figure.legend(handles=_legend_handles(shown), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,14 +89,14 @@ def _draw_cell(axis, item: np.ndarray, limit: float) -> None:
         _draw_item(axis, item, "#d1d5db")
 
 
-def _legend_handles() -> list:
+def _legend_handles(roles: Collection[str]) -> list:
     text = {
         "query": "query (label to predict)",
         "support": "same class as the query",
         "distractor": "other class of the core",
         "remainder": "everything else",
     }
-    return [Patch(facecolor="white", edgecolor=COLOURS[r], linewidth=2, label=text[r]) for r in COLOURS]
+    return [Patch(facecolor="white", edgecolor=COLOURS[r], linewidth=2, label=text[r]) for r in COLOURS if r in roles]
 
 
 def _draw_item(axis, item: np.ndarray, colour: str) -> None:

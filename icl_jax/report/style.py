@@ -1,6 +1,7 @@
 """The look of every figure: colours for light and dark paper, axes of accuracies and of steps, writing."""
 
 import pathlib
+from collections.abc import Iterable
 
 import matplotlib
 import numpy as np
@@ -31,6 +32,9 @@ STYLE = {
     "svg.hashsalt": "icl_jax",  # the same figure gives the same file
 }
 DASHES = (0, (4, 3))  # floors and ceilings
+# Shapes of settings, so that they are told apart without colour: matplotlib's, and the same as text.
+MARKS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+_MARKS_A_LINE = 4
 # Names: on white, and the same on dark paper; apart for colour-blind readers too (OKLab, simulated).
 NAMED = {
     "#3a5fd9": "#5f86ff",
@@ -119,11 +123,25 @@ def short_number(value: float) -> str:
     return f"{value:g}"
 
 
-def draw_path(axes: Axes, path: np.ndarray, colour, scale: float = 1.0) -> None:
-    """Draws a trajectory (2, S): open ring, line with an arrowhead half way, dot."""
+def marks_of(settings: Iterable) -> dict:
+    """Returns a shape (of MARKS) for each setting, in order; none ("") where there are more settings than shapes."""
+    settings, shapes = list(settings), list(MARKS)
+    return dict(zip(settings, shapes if len(settings) <= len(shapes) else [""] * len(settings), strict=False))
+
+
+def along(mark: str, points: int, place: int = 0) -> dict:
+    """Returns how a line of so many points is drawn with its shape: at a few of them, those of the line number `place`
+    beside those of the others, so that lines that lie on one another are all seen."""
+    every = max(points // _MARKS_A_LINE, 1)
+    about = {"marker": mark or None, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
+    return about | {"markevery": (place * max(every // len(MARKS), 1) % every, every)}
+
+
+def draw_path(axes: Axes, path: np.ndarray, colour, scale: float = 1.0, mark: str = "o") -> None:
+    """Draws a trajectory (2, S): open ring, line with an arrowhead half way, the setting's shape."""
     axes.plot(*path, color=colour, linewidth=1.8 * scale, alpha=0.9, zorder=3, solid_joinstyle="round")
     axes.plot(*path[:, 0], marker="o", markersize=5 * scale, markerfacecolor=PAPER, markeredgecolor=colour, zorder=4)
-    axes.plot(*path[:, -1], marker="o", markersize=8 * scale, color=colour, markeredgecolor=PAPER, zorder=5)
+    axes.plot(*path[:, -1], marker=mark, markersize=8 * scale, color=colour, markeredgecolor=PAPER, zorder=5)
     lengths = np.hypot(*np.diff(path))
     if lengths.sum() < 0.15:  # too short for an arrow
         return

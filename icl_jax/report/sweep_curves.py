@@ -1,12 +1,24 @@
 """Learning curves of a sweep, and in-context against in-weights learning."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 
 from icl_jax.report.bounds import draw_bound
 from icl_jax.report.panels import Panel
 from icl_jax.report.statistics import interval
-from icl_jax.report.style import DASHES, FAINT, MUTED, accuracy_axis, draw_path, plane_axes, scale_steps, value_axis
+from icl_jax.report.style import (
+    DASHES,
+    FAINT,
+    MUTED,
+    accuracy_axis,
+    along,
+    draw_path,
+    plane_axes,
+    scale_steps,
+    value_axis,
+)
 from icl_jax.report.view import MOST_LINES, Column, Shown, View, text
 
 MOST_SEEDS = 8  # drawn one by one
@@ -47,6 +59,7 @@ def _draw_curves(axes: Axes, view: View, suite: Shown, column: Column) -> None:
         axes.set_yticks([0, 0.5, 1])
     scale_steps(axes, np.unique(np.concatenate([suite.runs[s].steps for s in spots.values()])), 3 if view.small else 5)
     many = len(spots) > MOST_LINES
+    places = {value: place for place, value in enumerate(view.coloured)}
     for value in sorted(spots, key=lambda v: view.colours[v] != FAINT):  # grey ones below
         spot, colour = spots[value], view.colours[value]
         for other in view.draws[value, column]:
@@ -54,18 +67,23 @@ def _draw_curves(axes: Axes, view: View, suite: Shown, column: Column) -> None:
                 _draw_mean(axes, suite.runs[other], colour, 0.7, alpha=0.4)
         if not many and colour != FAINT:
             _draw_spread(axes, suite.runs[spot], colour, seeds=not view.drawn)
-        _draw_mean(axes, suite.runs[spot], colour, 1.2 if many or colour == FAINT else 2.0)
+        mark = along(view.marks.get(value, ""), len(suite.runs[spot].steps), places.get(value, 0))
+        _draw_mean(axes, suite.runs[spot], colour, 1.2 if many or colour == FAINT else 2.0, mark=mark)
         _draw_ends(axes, suite.runs[spot], colour)
     for name in ("floor", "ceiling"):
         levels = {v: getattr(suite.runs[s], name) for v, s in spots.items()}
         draw_bound(axes, name, {v: x for v, x in levels.items() if np.isfinite(x)}, view.colours, named=not view.small)
 
 
-def _draw_mean(axes: Axes, runs, colour: str, width: float, alpha: float = 1.0) -> None:
+def _draw_mean(
+    axes: Axes, runs, colour: str, width: float, alpha: float = 1.0, mark: Mapping[str, object] | None = None
+) -> None:
+    """mark: the shape of the setting along its line; without one, a line of a single point is a dot."""
     mean = interval(runs.values)[0]
-    marker = "o" if np.isfinite(mean).sum() == 1 else None
     style = {"solid_capstyle": "round", "solid_joinstyle": "round", "zorder": 4 if alpha == 1 else 3}
-    axes.plot(runs.steps, mean, color=colour, linewidth=width, alpha=alpha, marker=marker, markersize=4, **style)
+    if not (mark and mark["marker"]):
+        mark = {"marker": "o" if np.isfinite(mean).sum() == 1 else None, "markersize": 4}
+    axes.plot(runs.steps, mean, color=colour, linewidth=width, alpha=alpha, **mark, **style)
 
 
 def _draw_spread(axes: Axes, runs, colour: str, seeds: bool) -> None:
@@ -120,7 +138,8 @@ def _draw_plane(axes: Axes, view: View, paths: dict, across: str) -> None:
         axes.axvline(floors[1], color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
     for value in sorted(paths, key=lambda v: view.colours[v] != FAINT):
         if len(paths) <= MOST_LINES and view.colours[value] != FAINT:
-            draw_path(axes, paths[value], view.colours[value], scale=0.7 if view.small else 0.9)
+            mark = view.marks.get(value) or "o"
+            draw_path(axes, paths[value], view.colours[value], scale=0.7 if view.small else 0.9, mark=mark)
         else:
             axes.plot(*paths[value], color=view.colours[value], linewidth=0.8, alpha=0.7, zorder=2)
             axes.plot(*paths[value][:, -1], "o", color=view.colours[value], markersize=4, zorder=3)

@@ -11,7 +11,7 @@ from icl_jax.report.curves import has_bounds, has_plane
 from icl_jax.report.data import SweepData
 from icl_jax.report.series import Series, series
 from icl_jax.report.statistics import Acquisition, acquisitions, endings
-from icl_jax.report.style import FAINT, MUTED, NAMED, sequential, sequential_dark
+from icl_jax.report.style import FAINT, MUTED, NAMED, marks_of, sequential, sequential_dark
 
 DRAW = "draw"  # the label of random draws (icl_jax.sweep.grid.random)
 MOST_COLUMNS = 6
@@ -99,6 +99,11 @@ class View:
     def chosen_by(self) -> str:
         """Title of the headline by which draws and coloured names are chosen, "" where none is an accuracy."""
         return next((suite.headline.title for suite in self.suites if suite.headline.is_accuracy), "")
+
+    @property
+    def marks(self) -> dict[Value, str]:
+        """Shapes of the coloured values, beside their colours; "" where there are more than shapes."""
+        return marks_of(self.coloured)
 
     @property
     def plane(self) -> tuple[Shown, ...]:

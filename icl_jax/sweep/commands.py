@@ -184,7 +184,8 @@ def watch_status(sheet: Sheet, out: str | pathlib.Path, console: Console) -> Non
     if not sys.stdout.isatty():
         console.print(view())
         return
-    with Live(view(), console=console, auto_refresh=False) as live:
+    # Ctrl-C is the way out
+    with contextlib.suppress(KeyboardInterrupt), Live(view(), console=console, auto_refresh=False) as live:
         while not all(s.is_done() for s in order):
             time.sleep(_REFRESH_S)
             live.update(view(), refresh=True)

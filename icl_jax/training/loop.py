@@ -148,6 +148,8 @@ class _Loop:
         """Trains to the last step, or until a signal stops it, and saves there."""
         if self.saved_step is None:
             self.evaluate()
+            if (self.diverged >= 0).any():  # what it starts from had, in an earlier stage
+                self._write(train_rows(self.step, {"diverged": self.diverged}))
         stopping = False
         while self.step < self.course.num_steps and not stopping:
             self.advance("training")
