@@ -9,13 +9,13 @@ configure_cpu()  # before JAX looks for devices
 
 if TYPE_CHECKING:
     from icl_jax import plugins
-    from icl_jax.api import Run, evaluate, load_run, train
-    from icl_jax.config import default_config, load_config, load_variant, override
-    from icl_jax.report import claims
-    from icl_jax.sampling import sample, show
+    from icl_jax.claims import statements as claims
+    from icl_jax.runs.api import Run, evaluate, load_run, train
+    from icl_jax.runs.config import default_config, load_config, load_variant, override
+    from icl_jax.runs.sampling import sample, show
+    from icl_jax.runs.transfer import embed, import_chan2022
     from icl_jax.sweep import grid
     from icl_jax.sweep.grid import Stage
-    from icl_jax.transfer import embed, import_chan2022
 
 __all__ = [
     "Run",
@@ -38,13 +38,13 @@ __all__ = [
 
 # Imported when they are first asked for: the commands' help does without JAX.
 _FROM = {
-    "icl_jax.api": ("Run", "evaluate", "load_run", "train"),
-    "icl_jax.config": ("default_config", "load_config", "load_variant", "override"),
-    "icl_jax.sampling": ("sample", "show"),
+    "icl_jax.runs.api": ("Run", "evaluate", "load_run", "train"),
+    "icl_jax.runs.config": ("default_config", "load_config", "load_variant", "override"),
+    "icl_jax.runs.sampling": ("sample", "show"),
     "icl_jax.sweep.grid": ("Stage",),
-    "icl_jax.transfer": ("embed", "import_chan2022"),
+    "icl_jax.runs.transfer": ("embed", "import_chan2022"),
 }
-_MODULES = {"claims": "icl_jax.report.claims", "grid": "icl_jax.sweep.grid", "plugins": "icl_jax.plugins"}
+_MODULES = {"claims": "icl_jax.claims", "grid": "icl_jax.sweep.grid", "plugins": "icl_jax.plugins"}
 
 
 def __getattr__(name: str) -> Any:

@@ -50,3 +50,16 @@ def enable_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def memory_limit() -> int | None:
+    """Returns the bytes of memory this process may use on the host (cgroup limit, else RAM), if known."""
+    limits = []
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = pathlib.Path(name)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    meminfo = pathlib.Path("/proc/meminfo")
+    if meminfo.is_file():
+        limits.append(int(meminfo.read_text().split()[1]) * 1024)
+    return min(limits, default=None)

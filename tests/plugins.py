@@ -11,7 +11,6 @@ import optax
 from flax import nnx
 
 import icl_jax
-from icl_jax import config as cfg
 from icl_jax import registry
 from icl_jax.inputs import Batch
 from icl_jax.models.layers import Dense, param, stacked
@@ -26,6 +25,7 @@ from icl_jax.registry import (
     register,
     shared,
 )
+from icl_jax.runs import config as cfg
 from icl_jax.spec import HYPERS, Hyper, Option
 
 # A core: linear attention ---------------------------------------------------------------------------------

@@ -19,15 +19,14 @@ from test_checkpoint import make_state
 from test_store import assert_same, rows_at, write
 from test_sweep_kills import TESTS, finish, same_bits
 
-from icl_jax import files
-from icl_jax.paths import as_path, children, filesystem
+from icl_jax.storage import checkpoint, files
+from icl_jax.storage.checkpoint import CheckpointError, Checkpoints
+from icl_jax.storage.metrics import MetricsWriter, read_metrics
+from icl_jax.storage.paths import as_path, children, filesystem
 from icl_jax.sweep import worker
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job
 from icl_jax.sweep.plan import Planned
-from icl_jax.training import checkpoint
-from icl_jax.training.checkpoint import CheckpointError, Checkpoints
-from icl_jax.training.store import MetricsWriter, read_metrics
 
 BUCKET = f"gs://{gcs_emulator.BUCKET}"
 

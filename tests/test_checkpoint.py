@@ -16,9 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from icl_jax.training import checkpoint
-from icl_jax.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, keep_policy
-from icl_jax.training.leaves import flatten, member_digests
+from icl_jax.storage import checkpoint
+from icl_jax.storage.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, keep_policy
+from icl_jax.storage.leaves import flatten, member_digests
 
 MEMBERS = 3
 
@@ -246,7 +246,7 @@ def test_reading_leaves_a_running_save_alone(copy):
 
 SAVER = """
 import sys, numpy as np
-from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.storage.checkpoint import Checkpoints
 checkpoints = Checkpoints(sys.argv[1], keep_last=1)
 first = checkpoints.restore()[0] + 1 if checkpoints.steps() else 0
 for step in range(first, 10**6):

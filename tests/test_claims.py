@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 from sweep_table import results
 
 from icl_jax import claims
+from icl_jax.claims.judge import Bound, _extremes
+from icl_jax.claims.statistics import interval
 from icl_jax.headlines import Headline
-from icl_jax.report.judge import Bound, _extremes
-from icl_jax.report.statistics import interval
 
 HEADLINES = (Headline("ICL", "headline_icl"), Headline("IWL", "headline_iwl"))
 
@@ -403,8 +403,8 @@ def test_a_metric_without_a_value_is_unmeasured_and_not_a_divergence():
 
 
 def test_every_metric_has_limits_to_count_diverged_runs_with():
+    from icl_jax.claims.measure import LIMITS
     from icl_jax.evals.metrics import OF_SUITE
-    from icl_jax.report.measure import LIMITS
 
     assert set(OF_SUITE) - {"share"} <= set(LIMITS)  # a share's follow from its floor and ceiling
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import pytest
 from tiny import tiny_config
 
-from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.experiment import prepare_experiment
-from icl_jax.runplan import config_from_json, config_to_json, plan_of
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.runplan import config_from_json, config_to_json, plan_of
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").rglob("*.py"))
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from icl_jax import config as cfg
+from icl_jax.runs import config as cfg
 from icl_jax.sweep import plan
 from icl_jax.sweep.sheet import load_sheet
 from icl_jax.sweep.sweep import open_sweep

@@ -11,16 +11,17 @@ from rich.console import Console
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import api, cli, grid
-from icl_jax import config as cfg
+from icl_jax import cli, grid
+from icl_jax.claims.judge import Bound, Verdict
 from icl_jax.data.types import ROLE_NAMES
 from icl_jax.data.vectors import load_embeddings
-from icl_jax.experiment import prepare_experiment
 from icl_jax.report.claims_markdown import claims_markdown
 from icl_jax.report.claims_table import effect_bar
-from icl_jax.report.judge import Bound, Verdict
 from icl_jax.report.pictures import _legend_handles
 from icl_jax.report.style import along, marks_of
+from icl_jax.runs import api
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.spec import BankSpec
 from icl_jax.sweep import commands, memory
 from icl_jax.sweep.liveness import peak_bytes

@@ -8,8 +8,8 @@ from test_plugins import config_with, forget, fresh  # noqa: F401  (a fixture: n
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import config as cfg
 from icl_jax.cli.flags import parse
+from icl_jax.runs import config as cfg
 
 PAGE = (pathlib.Path(__file__).parents[1] / "configs" / "extending" / "README.md").read_text()
 SECTIONS = re.findall(r"## ([^\n]+)\n.*?```python\n(.*?)```", PAGE, re.S)

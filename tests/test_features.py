@@ -9,8 +9,8 @@ import pytest
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax.experiment import prepare_experiment
 from icl_jax.inputs import Pairs
+from icl_jax.runs.experiment import prepare_experiment
 
 GROUP_SUITE = {"kind": "no_support", "classes": "holdout", "labels": "fixed", "answers": "all", "task": "group"}
 HELDOUT_SUITE = "no_support_zipfian_heldout_drawings"

@@ -13,7 +13,7 @@ from icl_jax.report.pictures import bank_figure
 from icl_jax.report.style import log_spaced, short_number
 from icl_jax.report.table import final_table, rich_table
 from icl_jax.spec import BankSpec
-from icl_jax.training.store import to_table
+from icl_jax.storage.metrics import to_table
 
 STEPS = np.arange(0, 4001, 200)
 SUITES = {"headlines": (Headline("ICL", "icl"), Headline("IWL", "iwl"))}

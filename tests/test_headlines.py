@@ -7,13 +7,13 @@ import pytest
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import config as cfg
-from icl_jax.experiment import prepare_experiment
 from icl_jax.headlines import Headline, headlines_of, shown_of
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
-from icl_jax.runplan import config_from_json, config_to_json, plan_of
-from icl_jax.training.store import to_table
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.runplan import config_from_json, config_to_json, plan_of
+from icl_jax.storage.metrics import to_table
 
 LOSS = {"title": "Loss on holdout", "eval": "fewshot_holdout", "metric": "loss"}
 ALL_LABELS = {"title": "All labels", "eval": "no_support_zipfian", "metric": "accuracy_all"}

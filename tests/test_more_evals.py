@@ -11,10 +11,10 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax import cli, grid, registry
-from icl_jax import config as cfg
 from icl_jax.evals import named
-from icl_jax.experiment import prepare_experiment
-from icl_jax.runplan import config_from_json, config_to_json, eval_digests, eval_spec
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.runplan import config_from_json, config_to_json, eval_digests, eval_spec
 from icl_jax.storage.arrays import ArrayFiles, Labelled
 from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep import commands

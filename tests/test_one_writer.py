@@ -19,17 +19,18 @@ from test_sweep import table_of, tiny_sheet
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import api, grid, rundir
-from icl_jax import config as cfg
-from icl_jax.experiment import prepare_experiment
+from icl_jax import grid
 from icl_jax.names import check_file_name
+from icl_jax.runs import api, rundir
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.storage import locks
+from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.storage.locks import Held, sole_writer
 from icl_jax.storage.sealed import write_record
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned
 from icl_jax.sweep.sweep import open_sweep
-from icl_jax.training.checkpoint import Checkpoints
 
 KILLS = 20
 
@@ -218,7 +219,7 @@ def test_a_run_is_not_continued_under_other_eval_seeds(trained):
 
 def test_curves_that_mix_eval_seeds_are_said(trained, tmp_path):
     """As an earlier version left them."""
-    from icl_jax.training.store import MetricsWriter
+    from icl_jax.storage.metrics import MetricsWriter
 
     path = shutil.copytree(trained, tmp_path / "run")
     rows = [r for r in icl_jax.load_run(trained).table.to_pylist() if r["step"] == 40 and r["suite"] != "train"]

@@ -13,19 +13,20 @@ from plugins import registered, stream_config
 from tiny import pairs_model, tiny_config
 
 import icl_jax
-from icl_jax import config as cfg
-from icl_jax import grid, patches, rundir
-from icl_jax.experiment import prepare_experiment
+from icl_jax import grid, patches
 from icl_jax.inputs import ItemShape, Pairs
 from icl_jax.models.taps import Patch, identity_text
 from icl_jax.report.unchanged import unchanged
-from icl_jax.runplan import config_from_json, config_to_json, plan_of
+from icl_jax.runs import config as cfg
+from icl_jax.runs import rundir
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.runplan import config_from_json, config_to_json, plan_of
 from icl_jax.spec import ModelSpec, PatchNumbers
+from icl_jax.storage.leaves import CheckpointError
+from icl_jax.storage.metrics import select
 from icl_jax.sweep.cells import expand
 from icl_jax.training.effects import Effects
-from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.population import TRACES
-from icl_jax.training.store import select
 
 CUT = {"site": "attn_scores", "tokens": "earlier -> label", "value": -math.inf}
 WEAK = {"site": "resid", "mode": "multiply", "tokens": "answer", "value": 0.5}
@@ -274,7 +275,7 @@ def test_the_share_of_its_site_that_a_patch_changed_is_in_the_table(runs):
     table = many.table
     assert table["hyper/patches.cut.layers"].unique().to_pylist() == ["all", "0"]
     varied = [f"patches.cut.{field}" for field in ("value", "layers", "start", "on")]
-    assert cfg.varied(many.members) == [*varied, "patches.weak.on"]
+    assert varied(many.members) == [*varied, "patches.weak.on"]
     assert "patches.cut.layers 0" in many.summary() and "changes nothing" not in many.summary()
 
 

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from icl_jax import paths
-from icl_jax.paths import as_path, as_run_path, children, in_bucket
+from icl_jax.storage import paths
+from icl_jax.storage.paths import as_path, as_run_path, children, in_bucket
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from rich.console import Console
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import config as cfg
 from icl_jax import grid, plugins, registry
-from icl_jax.runplan import config_to_json, plan_of
+from icl_jax.runs import config as cfg
+from icl_jax.runs.runplan import config_to_json, plan_of
 from icl_jax.spec import HYPERS
+from icl_jax.storage.leaves import flatten, member_digests
 from icl_jax.sweep import commands
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.sweep import open_sweep
-from icl_jax.training.leaves import flatten, member_digests
 
 CORE = '''
 import jax

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from icl_jax.experiment import prepare_experiment
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.training import parallel
 from icl_jax.training.population import TRACES
 

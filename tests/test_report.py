@@ -14,15 +14,15 @@ from scipy import stats
 from sweep_table import results
 
 from icl_jax import claims, default_config
+from icl_jax.claims.judge import Verdict
+from icl_jax.claims.statistics import interval
 from icl_jax.headlines import Headline
 from icl_jax.report.claims_markdown import claims_markdown
 from icl_jax.report.data import SweepData
 from icl_jax.report.inline import inline
-from icl_jax.report.judge import Verdict
 from icl_jax.report.page import anchors, write_report
 from icl_jax.report.places import Places
 from icl_jax.report.plates import plates
-from icl_jax.report.statistics import interval
 from icl_jax.report.style import DARK, NAMED, sequential, sequential_dark
 from icl_jax.report.view import view
 
@@ -48,7 +48,17 @@ def make(labels, claimed=(), name="made up", seeds=range(3), status=None, table=
     environment = {"command": "icl sweep run configs/x.py:laptop", "jax": "0.0", "bank": {"name": "glyphs"}}
     doc = f"Title of {name}.\n\nThe recipe."
     return SweepData(
-        name, f"Title of {name}.", doc, config, environment, table, tuple(labels), list(claimed), HEADLINES, counts
+        name,
+        f"Title of {name}.",
+        doc,
+        config,
+        environment,
+        table,
+        tuple(labels),
+        list(claimed),
+        HEADLINES,
+        counts,
+        defaults=json.loads(json.dumps(default_config().to_dict(), default=list)),
     )
 
 

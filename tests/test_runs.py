@@ -15,8 +15,8 @@ import pytest
 from tiny import free_port, tiny_config
 
 import icl_jax
-from icl_jax.config import override
-from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.runs.config import override
+from icl_jax.storage.checkpoint import Checkpoints
 
 TESTS = pathlib.Path(__file__).parent
 

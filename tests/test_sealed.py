@@ -16,14 +16,15 @@ from test_sweep import assert_same_tables, run, table_of, tiny_sheet
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import api, grid, rundir
-from icl_jax.config import override
+from icl_jax import grid
+from icl_jax.runs import api, rundir
+from icl_jax.runs.config import override
+from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.metrics import DamagedMetrics, MetricsWriter, damage_of, read_metrics
 from icl_jax.storage.sealed import DamagedFile, read_record, read_table, record_text, write_record, write_table
 from icl_jax.sweep import commands, job
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.sweep import open_sweep
-from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.store import DamagedMetrics, MetricsWriter, damage_of, read_metrics
 
 FLIPS = 200
 STEPS = {"train__num_steps": 40, "checkpoint__keep_last": 1}
@@ -639,7 +640,7 @@ def test_an_old_run_json_that_lacks_a_field_is_named(field, trained, tmp_path):
 
 def test_a_directory_of_parts_is_read_while_they_change(trained, tmp_path, monkeypatch):
     """A part that was listed and then renamed is looked for again."""
-    from icl_jax.training import store
+    from icl_jax.storage import metrics as store
 
     path = shutil.copytree(trained / "metrics", tmp_path / "metrics")
     expected, files, listed = read_metrics(path), store._files, []

@@ -17,14 +17,14 @@ from test_imports import imports
 from tiny import pairs_model, tiny_config
 
 import icl_jax
-from icl_jax import config as cfg
 from icl_jax import registry
-from icl_jax.experiment import prepare_experiment
 from icl_jax.inputs import ItemShape, Pairs
 from icl_jax.models.build import Model
 from icl_jax.models.layers import BatchStat
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.spec import HYPERS, SECTIONS, Hyper, ModelSpec, Option, options_of
-from icl_jax.training.leaves import flatten, member_digests
+from icl_jax.storage.leaves import flatten, member_digests
 
 
 @pytest.fixture(scope="module", autouse=True)

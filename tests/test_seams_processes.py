@@ -14,8 +14,8 @@ import pytest
 from tiny import free_port
 
 import icl_jax
-from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.leaves import flatten, member_digests
+from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.leaves import flatten, member_digests
 
 pytestmark = pytest.mark.slow
 TESTS = pathlib.Path(__file__).parent

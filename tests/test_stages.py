@@ -15,8 +15,10 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax import Stage, grid
-from icl_jax.experiment import prepare_experiment
-from icl_jax.initial import OfRun
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.initial import OfRun
+from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.leaves import flatten
 from icl_jax.sweep import commands, handover
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.handover import waits_for
@@ -24,8 +26,6 @@ from icl_jax.sweep.job import run_job
 from icl_jax.sweep.results import results_table
 from icl_jax.sweep.sheet import Sheet, load_sheet
 from icl_jax.sweep.sweep import open_sweep
-from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.leaves import flatten
 from icl_jax.training.population import abstract_state
 from icl_jax.training.step import RUNNING
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sweep_table import results
 
-from icl_jax.report.series import Series
-from icl_jax.report.statistics import acquisition, acquisitions, bimodality, interval, summarise
+from icl_jax.claims.series import Series
+from icl_jax.claims.statistics import acquisition, acquisitions, bimodality, interval, summarise
 
 
 def acquire(values, floor=0.5, ceiling=1.0, steps=None, diverged=np.inf):

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from icl_jax.storage.metrics import MetricsWriter, TensorBoardWriter, read_metrics, select, to_table
 from icl_jax.training.display import Progress
 from icl_jax.training.signals import GracefulStop
-from icl_jax.training.store import MetricsWriter, TensorBoardWriter, read_metrics, select, to_table
 
 MEMBERS = [{"hyper/p_bursty": p, "hyper/b1": 0.9, "seed/init": seed} for p in (0.0, 0.9) for seed in (0, 2**40)]
 

@@ -13,17 +13,18 @@ import pytest
 from rich.console import Console
 from tiny import tiny_config
 
-from icl_jax import api, claims, grid
-from icl_jax import config as cfg
-from icl_jax.config import parse_changes
+from icl_jax import claims, grid
+from icl_jax.runs import api
+from icl_jax.runs import config as cfg
+from icl_jax.runs.config import parse_changes
 from icl_jax.storage import sealed
+from icl_jax.storage.leaves import CheckpointError
 from icl_jax.sweep import commands, exhausted, job, plan, worker
 from icl_jax.sweep.cells import expand
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet
 from icl_jax.sweep.sweep import open_sweep
-from icl_jax.training.leaves import CheckpointError
 from icl_jax.training.signals import GracefulStop
 
 P_BURSTY = grid.over("hypers.p_bursty", (0, 1))

@@ -2,9 +2,9 @@
 
 import socket
 
-from icl_jax.config import default_config
 from icl_jax.inputs import PairFacts
 from icl_jax.models.build import Model
+from icl_jax.runs.config import default_config
 
 
 def pairs_model(spec, items, vocab_size, context_len, task_token=False):

@@ -6,7 +6,7 @@ encoded already (64-dim vectors through a linear layer).
 
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import preset, step_ms
-from icl_jax.experiment import prepare_experiment
+from icl_jax.runs.experiment import prepare_experiment
 
 MEMBERS = (1, 8, 32)
 

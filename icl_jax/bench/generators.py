@@ -11,8 +11,8 @@ import numpy as np
 
 from icl_jax import hypers as hy
 from icl_jax.bench.measure import Row, seconds
-from icl_jax.config import default_config
-from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.runs.config import default_config
+from icl_jax.runs.experiment import Experiment, prepare_experiment
 
 BATCH, STEPS = 32, 50
 # Sequences/s of the original on two CPU cores, bursty at 105 px.

@@ -2,10 +2,10 @@
 
 import jax
 
-from icl_jax import config as cfg
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import step_and_fixed_ms, step_ms
-from icl_jax.experiment import prepare_experiment
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.training.population import TRACES
 
 WIDTHS = (1, 4, 8, 16)

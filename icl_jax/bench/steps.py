@@ -16,13 +16,13 @@ import flax.struct
 import jax
 import numpy as np
 
-from icl_jax import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.bench.measure import Row, seconds
-from icl_jax.config import Member
 from icl_jax.devices import enable_compilation_cache
-from icl_jax.experiment import Experiment, prepare_experiment
 from icl_jax.inputs import Batch
+from icl_jax.members import Member
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import Experiment, prepare_experiment
 from icl_jax.training.population import compiled_chunk
 from icl_jax.training.protocols import Source
 

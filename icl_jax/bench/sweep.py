@@ -7,10 +7,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from icl_jax import config as cfg
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import chunks
-from icl_jax.experiment import prepare_experiment
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 
 RUNS = 32
 CHUNK = 200

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from icl_jax import config as cfg
 from icl_jax.registry import components
-from icl_jax.runplan import config_to_json, plan_of
+from icl_jax.runs import config as cfg
+from icl_jax.runs.runplan import config_to_json, plan_of
 from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import HYPERS, SECTIONS, SEEDS, Hyper, Option, PartsSpec, options_of
 

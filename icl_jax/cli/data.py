@@ -2,10 +2,10 @@
 
 from argparse import Namespace
 
-from icl_jax import api, sampling, transfer
-from icl_jax import config as cfg
-from icl_jax.config import config_of
 from icl_jax.data.banks import describe_banks, prepare_bank
+from icl_jax.runs import api, sampling, transfer
+from icl_jax.runs import config as cfg
+from icl_jax.runs.config import config_of
 
 
 def show(words: list[str], flags: Namespace) -> None:

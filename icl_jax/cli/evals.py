@@ -26,20 +26,20 @@ def _scored(directory: str, flags: Namespace) -> list[Table]:
     import pyarrow as pa  # these import JAX
     import pyarrow.compute as pc
 
-    from icl_jax import api
-    from icl_jax import config as cfg
+    from icl_jax.members import varied
     from icl_jax.report.suites import eval_table, suite_table
+    from icl_jax.runs import api
 
     run = api.load_run(directory)
     table = api.evaluate(run, flags.suites or None, step=flags.step, num_sequences=flags.num_sequences or None)
     beside = {*run.config.evals.more, *components("eval")}
     of = {name: table.filter(pc.field("suite") == name) for name in pc.unique(table["suite"]).to_pylist()}
-    varied = cfg.varied(run.members)
+    differ = varied(run.members)
     suites = [rows for name, rows in of.items() if name not in beside]
-    tables = [suite_table(pa.concat_tables(suites), varied)] if suites else []
-    tables += [eval_table(of[name], varied) for name in sorted(of.keys() & beside)]
-    settings = max(len({tuple(m.settings()[name] for name in varied) for m in run.members}), 1)
-    each = f"{len(run.members) // settings} members each" if varied else f"{len(run.members)} members"
+    tables = [suite_table(pa.concat_tables(suites), differ)] if suites else []
+    tables += [eval_table(of[name], differ) for name in sorted(of.keys() & beside)]
+    settings = max(len({tuple(m.settings()[name] for name in differ) for m in run.members}), 1)
+    each = f"{len(run.members) // settings} members each" if differ else f"{len(run.members)} members"
     size = flags.num_sequences or run.config.evals.num_sequences
     tables[
         0

@@ -7,8 +7,8 @@ from argparse import Namespace
 from rich.console import Console
 
 from icl_jax.cli.train import STOPPED
-from icl_jax.config import parse_changes
-from icl_jax.paths import as_path
+from icl_jax.runs.config import parse_changes
+from icl_jax.storage.paths import as_path
 from icl_jax.sweep import commands
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results

@@ -4,8 +4,8 @@ from argparse import Namespace
 
 from rich.console import Console
 
-from icl_jax import doctor as checkup
 from icl_jax.bench import run_benchmarks
+from icl_jax.cli import doctor as checkup
 
 
 def bench(words: list[str], flags: Namespace) -> None:

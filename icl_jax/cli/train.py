@@ -3,8 +3,8 @@
 import sys
 from argparse import Namespace
 
-from icl_jax import api
-from icl_jax.config import config_of
+from icl_jax.runs import api
+from icl_jax.runs.config import config_of
 from icl_jax.training.parallel import join_processes, primary
 
 STOPPED = 75  # exit code of what a signal ended before its last step ("try again later", sysexits.h)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from icl_jax.devices import cache_dir
-from icl_jax.files import replacing
+from icl_jax.storage.files import replacing
 
 
 def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

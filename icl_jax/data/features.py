@@ -10,8 +10,8 @@ import numpy as np
 
 from icl_jax.data.banks import Bank, make_bank
 from icl_jax.data.vectors import Embeddings, load_embeddings
-from icl_jax.paths import as_path
 from icl_jax.spec import BankSpec
+from icl_jax.storage.paths import as_path
 
 SOURCE = "bank"  # of `config.Member.sources`
 

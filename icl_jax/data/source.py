@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_jax import hypers as hy
-from icl_jax.config import Member
 from icl_jax.data import sequences
 from icl_jax.data.banks import Bank, load_bank, render
 from icl_jax.data.classes import Tables, class_order, prepare
@@ -21,6 +20,7 @@ from icl_jax.data.types import Sequence
 from icl_jax.data.validate import validate_task
 from icl_jax.data.vocab import Vocab, make_vocab
 from icl_jax.inputs import Batch, ItemShape, PairFacts, Pairs
+from icl_jax.members import Member
 from icl_jax.registry import find
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import BankSpec, RunSpec, TaskSpec

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_jax.data.cache import save_atomic
-from icl_jax.files import local
-from icl_jax.paths import as_path
 from icl_jax.rng import STREAMS
 from icl_jax.spec import BankSpec
+from icl_jax.storage.files import local
+from icl_jax.storage.paths import as_path
 
 EMBEDDING_KEYS = ("embeddings", "class_order", "num_holdout", "origin", "groups")
 

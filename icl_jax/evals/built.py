@@ -1,10 +1,10 @@
 """The evals beside the suites that a spec names, built and checked before anything is compiled."""
 
-from icl_jax.columns import REDUCTION, coordinates
 from icl_jax.names import check_file_name
 from icl_jax.registry import find, resolved_options
 from icl_jax.spec import RunSpec
 from icl_jax.storage.arrays import MOST, size_of
+from icl_jax.storage.columns import REDUCTION, coordinates
 
 
 def build_evals(spec: RunSpec, source) -> tuple:

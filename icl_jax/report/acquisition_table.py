@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from icl_jax.claims.statistics import Acquisition, interval, summarise
 from icl_jax.report.html import Markup, render, table, tag
 from icl_jax.report.inline import colour
-from icl_jax.report.statistics import Acquisition, interval, summarise
 from icl_jax.report.style import DARK, short_number
 from icl_jax.report.view import Shown, View, text
 

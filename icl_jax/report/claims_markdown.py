@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from icl_jax.claims.judge import Verdict
 from icl_jax.report.claims_table import SYMBOLS
-from icl_jax.report.judge import Verdict
 
 HEAD = ("sweep", "claim", "mean (95 % interval)", "claimed", "n", "verdict")
 

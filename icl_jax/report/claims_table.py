@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from icl_jax.claims.judge import FAILS, HOLDS, UNDECIDED, Bound, Verdict
 from icl_jax.report.html import Markup, render, tag
-from icl_jax.report.judge import FAILS, HOLDS, UNDECIDED, Bound, Verdict
 
 SYMBOLS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 _WIDTH, _HEIGHT, _MARGIN = 136.0, 22.0, 6.0

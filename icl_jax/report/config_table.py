@@ -2,7 +2,6 @@
 
 import json
 
-from icl_jax.config import default_config
 from icl_jax.report.data import SweepData
 from icl_jax.report.html import Markup, details, render, table, tag
 
@@ -11,7 +10,7 @@ _ABSENT = object()
 
 def config_part(sweep: SweepData) -> Markup:
     """Returns recipe, config (fields that differ from the defaults first, then all) and environment, folded."""
-    fields, defaults = flat(sweep.config), flat(json.loads(json.dumps(default_config().to_dict(), default=list)))
+    fields, defaults = flat(sweep.config), flat(sweep.defaults)
     changed = {name: value for name, value in fields.items() if value != defaults.get(name, _ABSENT)}
     rows = [[name, _shown(value), _shown(defaults.get(name, ""))] for name, value in changed.items()]
     everything = [[name, _shown(value)] for name, value in fields.items()]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from icl_jax.columns import rows_at
 from icl_jax.headlines import Coords, Headline
+from icl_jax.storage.columns import rows_at
 
 Setting = tuple[float | str, ...]
 

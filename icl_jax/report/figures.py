@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from icl_jax.headlines import Headline
-from icl_jax.paths import as_path
 from icl_jax.report.bounds import draw_bound
 from icl_jax.report.curves import Curves, Setting, curves, has_bounds, has_plane, headline_curves
 from icl_jax.report.style import (
@@ -30,6 +29,7 @@ from icl_jax.report.style import (
     sequential,
     value_axis,
 )
+from icl_jax.storage.paths import as_path
 
 _LEFT, _RIGHT = 0.045, 0.88  # of the panels, as a share of the figure's width
 MOST_PANELS = 4  # headlines

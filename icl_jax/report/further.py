@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.columns import REDUCTION, REDUCTIONS, coordinates
-from icl_jax.report.series import about, series
+from icl_jax.claims.series import about, series
 from icl_jax.report.view import Spot, View, aligned
+from icl_jax.storage.columns import REDUCTION, REDUCTIONS, coordinates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,15 +6,15 @@ import re
 import numpy as np
 from matplotlib.axes import Axes
 
-from icl_jax.columns import REDUCTION, REDUCTIONS
+from icl_jax.claims.statistics import interval
 from icl_jax.report.further import Further, reduced
 from icl_jax.report.html import Markup, table
 from icl_jax.report.panels import BOTTOM, LEFT, Panel, Plate, rows_of
 from icl_jax.report.phase import heat_map
 from icl_jax.report.places import Places
-from icl_jax.report.statistics import interval
 from icl_jax.report.style import DASHES, MUTED, accuracy_axis, scale_steps, value_axis
 from icl_jax.report.view import MOST_LINES, Column, Spot, View
+from icl_jax.storage.columns import REDUCTION, REDUCTIONS
 
 MOST_MAPS = 6  # settings whose heat maps are drawn
 

@@ -2,9 +2,9 @@
 
 import math
 
+from icl_jax.claims.statistics import Acquisition
 from icl_jax.report.data import SweepData
 from icl_jax.report.html import Markup, details, render, table, tag
-from icl_jax.report.statistics import Acquisition
 from icl_jax.report.unchanged import unchanged
 from icl_jax.report.view import View, ordered, text
 

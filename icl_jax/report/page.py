@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icl_jax.files import write_text
-from icl_jax.paths import as_path
+from icl_jax.claims.judge import judge
 from icl_jax.report.acquisition_table import LEGEND, acquisition_table
 from icl_jax.report.claims_markdown import claims_markdown
 from icl_jax.report.claims_table import Row, claims_table, tally
@@ -17,12 +16,13 @@ from icl_jax.report.further import Further, further
 from icl_jax.report.further_panels import further_plates, further_tables
 from icl_jax.report.html import Markup, details, document, render, tag
 from icl_jax.report.inline import colour, inline, palette
-from icl_jax.report.judge import judge
 from icl_jax.report.overview import overview
 from icl_jax.report.panels import Plate, panel_svg, write_plate
 from icl_jax.report.plates import plates
 from icl_jax.report.style import DARK, MARKS
 from icl_jax.report.view import MOST_LINES, View, text, view
+from icl_jax.storage.files import write_text
+from icl_jax.storage.paths import as_path
 
 _CLAIMS = (
     "One number per seed; mean over n seeds with its 95 % interval (Student's t). Shaded: what was claimed; grey "

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from icl_jax.files import replacing
+from icl_jax.storage.files import replacing
 
 PAPER, INK, MUTED, FAINT, GRID = "#ffffff", "#1f2933", "#6b7280", "#9ca3af", "#e5e7eb"
 STYLE = {

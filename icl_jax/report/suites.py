@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
-from icl_jax.columns import coordinates
+from icl_jax.storage.columns import coordinates
 
 COLUMNS = {
     "accuracy": "accuracy",

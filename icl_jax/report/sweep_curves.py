@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from icl_jax.claims.statistics import interval
 from icl_jax.report.bounds import draw_bound
 from icl_jax.report.panels import Panel
-from icl_jax.report.statistics import interval
 from icl_jax.report.style import (
     DASHES,
     FAINT,

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from icl_jax.claims.statistics import interval
 from icl_jax.report.bounds import SAME, draw_bound
 from icl_jax.report.panels import Panel
 from icl_jax.report.places import Places
-from icl_jax.report.statistics import interval
 from icl_jax.report.style import DASHES, FAINT, MUTED, PAPER, accuracy_axis, value_axis
 from icl_jax.report.sweep_curves import MOST_SEEDS
 from icl_jax.report.view import MOST_LINES, Column, Runs, Shown, Value, View, text

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from icl_jax.claims.series import Series, series
+from icl_jax.claims.statistics import Acquisition, acquisitions, endings
 from icl_jax.headlines import Headline
 from icl_jax.report.curves import has_bounds, has_plane
 from icl_jax.report.data import SweepData
-from icl_jax.report.series import Series, series
-from icl_jax.report.statistics import Acquisition, acquisitions, endings
 from icl_jax.report.style import FAINT, MUTED, NAMED, marks_of, sequential, sequential_dark
 
 DRAW = "draw"  # the label of random draws (icl_jax.sweep.grid.random)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.files import local, remove_tree, replacing
-from icl_jax.paths import children, in_bucket
+from icl_jax.storage.files import local, remove_tree, replacing
+from icl_jax.storage.paths import children, in_bucket
 from icl_jax.storage.sealed import DamagedFile
 
 MOST = 10_000  # numbers of a member that a metric may have in the table

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
-from icl_jax.files import read_text, write_text
-from icl_jax.paths import in_bucket
+from icl_jax.storage.files import read_text, write_text
+from icl_jax.storage.paths import in_bucket
 
 LOCK, HOLDER = ".writer.lock", ".writer.json"
 _PATIENCE_S = 0.5

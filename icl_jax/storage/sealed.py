@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from icl_jax.files import local, read_text, replacing, write_text
+from icl_jax.storage.files import local, read_text, replacing, write_text
 
 SCHEMA = 2  # of records; those of schema 1 have no digest and are read too
 _DIGEST = "sha256"

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
 from icl_jax import hypers as hy
-from icl_jax.initial import STAGE, read_origin
+from icl_jax.members import Member, varied
 from icl_jax.patches import NUMBERS
 from icl_jax.registry import find, load
-from icl_jax.runplan import concrete, start_of
+from icl_jax.runs import config as cfg
+from icl_jax.runs.initial import STAGE, read_origin
+from icl_jax.runs.runplan import concrete, start_of
 from icl_jax.spec import SECTIONS, RunSpec
 from icl_jax.sweep import grid
 from icl_jax.sweep.grid import Grid, Point
@@ -48,7 +49,7 @@ class Cell:
     id: str
     former: str
     labels: dict[str, float | str]
-    member: cfg.Member
+    member: Member
     group: Group
 
     @property
@@ -82,7 +83,7 @@ class _Run:
 
     key: str
     static: dict
-    member: cfg.Member
+    member: Member
     labels: dict[str, float | str]
 
 
@@ -93,10 +94,10 @@ def _runs(config: ConfigDict, point: Point) -> list[_Run]:
     key = json.dumps(static, sort_keys=True, default=str)
     own = {f"patches.{path}": value for path, value in fields["patches"].items()}
     members = cfg.members_of(cfg.override(config, own), fields["hypers"], fields["seeds"])
-    varied = cfg.varied(members)
-    names = {name: _names([m.hypers[name] for m in members]) for name in varied}
+    differ = varied(members)
+    names = {name: _names([m.hypers[name] for m in members]) for name in differ}
     return [
-        _Run(key, static, m, {**{name: names[name][m.hypers[name]] for name in varied}, **point.labels})
+        _Run(key, static, m, {**{name: names[name][m.hypers[name]] for name in differ}, **point.labels})
         for m in members
     ]
 
@@ -152,7 +153,7 @@ def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
     return rooms
 
 
-def _group(key: str, config: ConfigDict, members: list[cfg.Member], bank: dict) -> Group:
+def _group(key: str, config: ConfigDict, members: list[Member], bank: dict) -> Group:
     """bank: fields that an earlier stage decides."""
     config = config.copy_and_resolve_references()
     config.bank.update(bank)

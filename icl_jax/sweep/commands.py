@@ -12,12 +12,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from icl_jax import rundir
+from icl_jax.claims.statements import claims_from_json
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.headlines import shown_of
-from icl_jax.report.claims import claims_from_json
 from icl_jax.report.data import SweepData
 from icl_jax.report.page import write_report
+from icl_jax.runs import rundir
+from icl_jax.runs.config import default_config
+from icl_jax.runs.runplan import config_to_json
 from icl_jax.sweep import ray_engine
 from icl_jax.sweep.estimate import Cost, cost_of
 from icl_jax.sweep.folder import Folder
@@ -216,6 +218,7 @@ def load_data(folder: Folder) -> SweepData:
         shown_of(found["config"]["evals"]),
         _status(folder, found, table),
         {cell["id"]: (cell["labels"], cell["seeds"], cell["steps"]) for cell in found["cells"]},
+        config_to_json(default_config()),
     )
 
 

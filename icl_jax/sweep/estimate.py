@@ -5,12 +5,12 @@ import time
 
 import jax
 
-from icl_jax.columns import REDUCTIONS
-from icl_jax.experiment import Experiment, prepare_experiment
+from icl_jax.runs.experiment import Experiment, prepare_experiment
 from icl_jax.storage.arrays import MOST, size_of
+from icl_jax.storage.checkpoint import keep_policy
+from icl_jax.storage.columns import REDUCTIONS
 from icl_jax.sweep.job import Job
 from icl_jax.sweep.plan import Planned
-from icl_jax.training.checkpoint import keep_policy
 from icl_jax.training.population import compiled_chunk, num_parameters, state_bytes
 
 _ROW = 12  # bytes of a row of metrics on disk, measured

@@ -6,10 +6,10 @@ What read them has ids that hang on their content, so a sweep that has them goes
 import dataclasses
 import pathlib
 
-from icl_jax import config as cfg
-from icl_jax.experiment import run_identity
-from icl_jax.initial import STAGE
-from icl_jax.paths import absolute
+from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import run_identity
+from icl_jax.runs.initial import STAGE
+from icl_jax.storage.paths import absolute
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.grid import Point
 from icl_jax.sweep.sheet import Sheet

@@ -16,9 +16,9 @@ import pathlib
 import platform
 from collections.abc import Iterator
 
-from icl_jax.files import write_new
-from icl_jax.paths import children, in_bucket
 from icl_jax.storage import locks
+from icl_jax.storage.files import write_new
+from icl_jax.storage.paths import children, in_bucket
 from icl_jax.storage.sealed import DamagedFile, read_record, record_text, write_record
 from icl_jax.sweep.plan import Planned, planned_from_json
 

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from icl_jax.api import load_run
-from icl_jax.config import Member
 from icl_jax.data.features import SOURCE as BANK
 from icl_jax.data.features import file_name
-from icl_jax.initial import STAGE, parts_of, taken_over
-from icl_jax.runplan import Start
+from icl_jax.members import Member
+from icl_jax.runs.api import load_run
+from icl_jax.runs.initial import STAGE, parts_of, taken_over
+from icl_jax.runs.runplan import Start
+from icl_jax.runs.transfer import embed
+from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.stages import FEATURES, START
-from icl_jax.training.checkpoint import Checkpoints
 from icl_jax.training.signals import GracefulStop
 from icl_jax.training.step import RUNNING, MemberState
-from icl_jax.transfer import embed
 
 POLL_S = 1.0  # between looks at features that another worker makes
 
 
 @dataclasses.dataclass(frozen=True)
 class OfStage:
-    """The start of a population whose members each begin as a cell of an earlier stage (`icl_jax.initial.Origin`).
+    """The start of a population whose members each begin as a cell of an earlier stage (`icl_jax.runs.initial.Origin`).
 
     A member whose cell had diverged has diverged before its first step. folder: of the stage; how: what
     config.init_from says. Nothing of it is in `text`, as it stands in the members' sources.

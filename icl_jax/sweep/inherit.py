@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax import rundir
-from icl_jax.files import remove_tree
+from icl_jax.runs import rundir
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.storage.files import remove_tree
+from icl_jax.storage.metrics import MetricsWriter, array_files, read_metrics
 from icl_jax.storage.sealed import write_record
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.plan import Planned
-from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from icl_jax.training.store import MetricsWriter, array_files, read_metrics
 
 
 def hand_down(folder: Folder, whole: Planned, part: Planned) -> None:

@@ -10,10 +10,13 @@ import jax
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from icl_jax import api, plugins, rundir
-from icl_jax.files import remove_tree, stamp
-from icl_jax.initial import Origin
-from icl_jax.runplan import Start, config_from_json, config_to_json, eval_digests, eval_spec, plan_of, start_of
+from icl_jax import plugins
+from icl_jax.runs import api, rundir
+from icl_jax.runs.initial import Origin
+from icl_jax.runs.runplan import Start, config_from_json, config_to_json, eval_digests, eval_spec, plan_of, start_of
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.storage.files import remove_tree, stamp
+from icl_jax.storage.metrics import damage_of, last_rows, read_metrics
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
@@ -21,8 +24,6 @@ from icl_jax.sweep.handover import make_features, origin_of
 from icl_jax.sweep.plan import Planned, planned_from_json
 from icl_jax.sweep.rescore import add_evals
 from icl_jax.sweep.stages import FEATURES
-from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from icl_jax.training.store import damage_of, last_rows, read_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,11 +7,10 @@ import resource
 
 import jax
 
-from icl_jax.config import Member
-from icl_jax.devices import cache_dir
-from icl_jax.doctor import memory_limit
-from icl_jax.experiment import Experiment
-from icl_jax.files import write_text
+from icl_jax.devices import cache_dir, memory_limit
+from icl_jax.members import Member
+from icl_jax.runs.experiment import Experiment
+from icl_jax.storage.files import write_text
 from icl_jax.sweep.liveness import estimated_bytes
 from icl_jax.training.parallel import Layout
 from icl_jax.training.population import Population, program_bytes

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from icl_jax import config as cfg
-from icl_jax import rundir
-from icl_jax.experiment import Experiment, prepare_experiment
-from icl_jax.initial import parts_of, taken_over
-from icl_jax.runplan import start_of
+from icl_jax.members import Member
+from icl_jax.runs import config as cfg
+from icl_jax.runs import rundir
+from icl_jax.runs.experiment import Experiment, prepare_experiment
+from icl_jax.runs.initial import parts_of, taken_over
+from icl_jax.runs.runplan import start_of
 from icl_jax.sweep.cells import Cell, Group
 from icl_jax.sweep.memory import budget, fitting_width
 from icl_jax.training.population import abstract_state
@@ -28,7 +29,7 @@ class Planned:
 
     id: str
     cells: tuple[str, ...]
-    members: tuple[cfg.Member, ...]
+    members: tuple[Member, ...]
     devices: int
     batch_shards: int
     bytes: int

@@ -10,7 +10,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from icl_jax.paths import absolute, as_path, as_run_path
+from icl_jax.storage.paths import absolute, as_path, as_run_path
 from icl_jax.sweep import worker
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, is_done, job_from_json, reached

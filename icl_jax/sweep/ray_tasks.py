@@ -6,7 +6,7 @@ import socket
 
 import jax
 
-from icl_jax.paths import as_run_path
+from icl_jax.storage.paths import as_run_path
 from icl_jax.sweep import worker
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import is_done, job_from_json

@@ -5,12 +5,12 @@ import warnings
 
 from ml_collections import ConfigDict
 
-from icl_jax import api
-from icl_jax.runplan import eval_digests, eval_names, eval_spec
+from icl_jax.runs import api
+from icl_jax.runs.runplan import eval_digests, eval_names, eval_spec
 from icl_jax.storage.arrays import MOST
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.storage.locks import sole_writer
-from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from icl_jax.training.store import MetricsWriter
+from icl_jax.storage.metrics import MetricsWriter
 
 
 def add_evals(run: api.Run, config: ConfigDict) -> None:

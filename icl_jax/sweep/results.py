@@ -8,16 +8,16 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from icl_jax import rundir
-from icl_jax.columns import coordinates
-from icl_jax.files import replacing
-from icl_jax.paths import as_path
-from icl_jax.runplan import config_from_json, eval_digests, eval_spec
+from icl_jax.runs import rundir
+from icl_jax.runs.runplan import config_from_json, eval_digests, eval_spec
+from icl_jax.storage.columns import coordinates
+from icl_jax.storage.files import replacing
+from icl_jax.storage.metrics import concat_tables, read_metrics
+from icl_jax.storage.paths import as_path
 from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import reached, read_entry, same_eval_seeds, with_cells
 from icl_jax.sweep.plan import Planned
-from icl_jax.training.store import concat_tables, read_metrics
 
 LABEL = "label/"
 EMPTY = pa.schema(

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
-from icl_jax.initial import STAGE
+from icl_jax.claims.statements import KINDS as CLAIMS
 from icl_jax.names import check_file_name, suggest
-from icl_jax.report.claims import KINDS as CLAIMS
+from icl_jax.runs import config as cfg
+from icl_jax.runs.initial import STAGE
 from icl_jax.sweep.grid import Grid, Point, Stage
 from icl_jax.sweep.stages import FEATURES
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from icl_jax.config import Member
 from icl_jax.data.banks import load_bank
 from icl_jax.data.features import SOURCE as BANK
-from icl_jax.initial import STAGE, how, parse_rules
+from icl_jax.members import Member
 from icl_jax.names import few, suggest
 from icl_jax.registry import find
-from icl_jax.training.checkpoint import keep_policy
+from icl_jax.runs.initial import STAGE, how, parse_rules
+from icl_jax.storage.checkpoint import keep_policy
 
 if TYPE_CHECKING:
     from icl_jax.sweep.cells import Cell

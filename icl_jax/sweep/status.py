@@ -9,13 +9,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from icl_jax import rundir
-from icl_jax.columns import headline_rows
 from icl_jax.headlines import headlines_of
+from icl_jax.runs import rundir
+from icl_jax.storage.columns import headline_rows
+from icl_jax.storage.metrics import read_metrics, select
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.job import Job, done_facts, is_done, reached
 from icl_jax.training.display import duration
-from icl_jax.training.store import read_metrics, select
 
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "waiting": "dim"}
 

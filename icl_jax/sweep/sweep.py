@@ -5,14 +5,14 @@ import pathlib
 import warnings
 from collections.abc import Callable
 
-from icl_jax.config import more_of
+from icl_jax.claims import statements as claims
 from icl_jax.evals.metrics import OF_SUITE
 from icl_jax.headlines import headlines_of
-from icl_jax.initial import STAGE
 from icl_jax.names import check_file_name
-from icl_jax.paths import absolute, as_run_path
-from icl_jax.report import claims
-from icl_jax.runplan import config_to_json, suite_names
+from icl_jax.runs.config import more_of
+from icl_jax.runs.initial import STAGE
+from icl_jax.runs.runplan import config_to_json, suite_names
+from icl_jax.storage.paths import absolute, as_run_path
 from icl_jax.sweep.cells import Cell, describe_cell, expand
 from icl_jax.sweep.features import with_former_features
 from icl_jax.sweep.folder import Folder

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from icl_jax.config import Member
 from icl_jax.headlines import Headline
-from icl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.members import Member
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.storage.metrics import MetricsWriter, Stretch
 from icl_jax.training.display import Progress
 from icl_jax.training.effects import Effects
 from icl_jax.training.feed import Feeder
@@ -22,7 +23,6 @@ from icl_jax.training.parallel import anywhere
 from icl_jax.training.population import Population, compiled_chunk
 from icl_jax.training.rows import Scores, changed_rows, member_columns, train_rows
 from icl_jax.training.signals import GracefulStop
-from icl_jax.training.store import MetricsWriter, Stretch
 
 
 @dataclasses.dataclass(frozen=True)

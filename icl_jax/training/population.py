@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from icl_jax import hypers as hy
-from icl_jax.config import Member
 from icl_jax.devices import release_memory
+from icl_jax.members import Member
 from icl_jax.models.taps import Patch, at_step, named
 from icl_jax.patches import canonical
 from icl_jax.spec import SEEDS

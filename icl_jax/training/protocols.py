@@ -10,8 +10,8 @@ import flax.struct
 import jax
 import numpy as np
 
-from icl_jax.config import Member
 from icl_jax.inputs import Batch
+from icl_jax.members import Member
 
 PyTree = Any
 

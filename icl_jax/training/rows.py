@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from icl_jax.columns import REDUCTION, REDUCTIONS
-from icl_jax.config import Member
+from icl_jax.members import Member
 from icl_jax.storage.arrays import MOST, Labelled, size_of
+from icl_jax.storage.columns import REDUCTION, REDUCTIONS
+from icl_jax.storage.metrics import MetricsWriter, to_table
 from icl_jax.training.protocols import Eval
-from icl_jax.training.store import MetricsWriter, to_table
 
 
 def member_columns(member: Member) -> dict:

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from icl_jax.members import Member
 from icl_jax import hypers as hy
 from icl_jax import patches as language
-from icl_jax.config import Member
+
 from icl_jax.data.source import check_exemplars
 from icl_jax.evals.evaluate import suite_sequences
 from icl_jax.evals.suites import resolve_suites
-from icl_jax.experiment import Experiment, patches_of
+from icl_jax.runs.experiment import Experiment, patches_of
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import Patch, at_step, named

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from icl_jax.columns import rows_at
 from icl_jax.headlines import Coords
+from icl_jax.storage.columns import rows_at
 
 LABEL, SEED = "label/", "seed/"
 

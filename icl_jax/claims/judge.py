@@ -9,11 +9,11 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
+from icl_jax.claims.measure import Measured, Results, Statistic, resolve
+from icl_jax.claims.statistics import FEWEST_SEEDS, interval
+from icl_jax.claims.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
 from icl_jax.headlines import Coords, Headline
 from icl_jax.names import suggest
-from icl_jax.report.measure import Measured, Results, Statistic, resolve
-from icl_jax.report.statistics import FEWEST_SEEDS, interval
-from icl_jax.report.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 _LATER = 1e9  # steps by which an onset that was not seen may come later

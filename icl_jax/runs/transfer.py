@@ -8,20 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
-from icl_jax import rundir
-from icl_jax.api import Run, experiment_of, load_run, member_variables
+from icl_jax.runs import config as cfg
+from icl_jax.runs import rundir
+from icl_jax.runs.api import Run, experiment_of, load_run, member_variables
 from icl_jax.data.banks import Bank, render
 from icl_jax.data.cache import file_digest
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
-from icl_jax.experiment import prepare_experiment
-from icl_jax.initial import OfRun
+from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.initial import OfRun
 from icl_jax.models.importers.chan2022 import load_chan2022
-from icl_jax.paths import as_path, as_run_path
+from icl_jax.storage.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
 from icl_jax.storage.locks import sole_writer
-from icl_jax.training.checkpoint import Checkpoints
+from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.training.population import abstract_state
 from icl_jax.training.step import RUNNING, Program
 

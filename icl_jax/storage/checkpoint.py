@@ -28,9 +28,8 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src import asyncio_utils
 
-from icl_jax.files import remove_tree
-from icl_jax.paths import absolute, as_path, children, in_bucket
-from icl_jax.training.leaves import (
+from icl_jax.storage.files import remove_tree
+from icl_jax.storage.leaves import (
     CheckpointError,
     Leaves,
     PyTree,
@@ -41,6 +40,7 @@ from icl_jax.training.leaves import (
     nest,
     structure,
 )
+from icl_jax.storage.paths import absolute, as_path, children, in_bucket
 
 _FORMAT = 1
 _FINISHED = "commit_success.txt"  # Orbax's mark of a finished checkpoint in a bucket

@@ -18,11 +18,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from icl_jax.claims.judge import Bound, Verdict, check_claims, judge
+from icl_jax.claims.measure import Best, Statistic, at, decay, final, onset, peak
+from icl_jax.claims.records import fields_of, make
+from icl_jax.claims.units import Cell, Setting, Undecidable, matching, normalised, show
 from icl_jax.names import suggest
-from icl_jax.report.judge import Bound, Verdict, check_claims, judge
-from icl_jax.report.measure import Best, Statistic, at, decay, final, onset, peak
-from icl_jax.report.records import fields_of, make
-from icl_jax.report.units import Cell, Setting, Undecidable, matching, normalised, show
 
 __all__ = [
     "Claim",

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
+from icl_jax.members import Member
+from icl_jax.runs import config as cfg
 from icl_jax import hypers as hy
 from icl_jax import registry
 from icl_jax.evals.built import axes_of, build_evals, check_evals
@@ -19,7 +20,7 @@ from icl_jax.models import taps
 from icl_jax.models.build import Model
 from icl_jax.models.taps import Patch
 from icl_jax.patches import check_patches
-from icl_jax.runplan import RunPlan, plan_of
+from icl_jax.runs.runplan import RunPlan, plan_of
 from icl_jax.spec import PatchNumbers, RunSpec
 from icl_jax.storage.arrays import MOST
 from icl_jax.training.parallel import choose_layout, local_batch
@@ -35,7 +36,7 @@ class Experiment:
     patches: those of the config and those that were given, arrays with a leading member axis."""
 
     plan: RunPlan
-    members: list[cfg.Member]
+    members: list[Member]
     program: Program
     evals: tuple[Eval, ...]
     chunk: int
@@ -71,7 +72,7 @@ def prepare_experiment(
     config: ConfigDict,
     evals: tuple[Eval, ...] = (),
     origin: str = "",
-    members: list[cfg.Member] | None = None,
+    members: list[Member] | None = None,
     *,
     known: bool = False,
     patches: tuple[Patch, ...] = (),
@@ -121,7 +122,7 @@ def prepare_experiment(
     return Experiment(plan, members, program, evals, plan.chunk(), identity, former, patches)
 
 
-def _note_long_warm_up(spec: RunSpec, members: list[cfg.Member]) -> None:
+def _note_long_warm_up(spec: RunSpec, members: list[Member]) -> None:
     """Says that the learning rate asked for will not be reached, as in a run that is cut short to try it."""
     longest, steps = max(hy.largest(m.hypers["warmup_steps"]) for m in members), spec.train.num_steps
     if longest > steps > 0:
@@ -162,18 +163,18 @@ def run_identity(config: ConfigDict, origin: str = "", schema: int = cfg.SCHEMA)
     return plan.identity(plan.data_digest(), origin, schema)
 
 
-def _fewest_classes(members: list[cfg.Member]) -> int:
+def _fewest_classes(members: list[Member]) -> int:
     """Smallest number of training classes that a member names, 0 where none does."""
     return int(
         min((hy.last(m.hypers["num_classes"]) for m in members if hy.last(m.hypers["num_classes"]) > 0), default=0)
     )
 
 
-def _decays(members: list[cfg.Member]) -> bool:
+def _decays(members: list[Member]) -> bool:
     return any(hy.largest(m.hypers[name]) > 0 for m in members for name in registry.decay_hypers())
 
 
-def _is_scheduled(members: list[cfg.Member], names: Iterable[str]) -> bool:
+def _is_scheduled(members: list[Member], names: Iterable[str]) -> bool:
     return any(not isinstance(m.hypers[n], float) for m in members for n in names)
 
 
@@ -189,7 +190,7 @@ def describe(experiment: Experiment) -> str:
     )
 
 
-def member_label(member: cfg.Member, names: Iterable[str]) -> str:
+def member_label(member: Member, names: Iterable[str]) -> str:
     """Returns a short label: the settings named (see `config.varied`), then the init seed."""
     values = member.settings()
     text = lambda value: value if isinstance(value, str) else f"{value:g}"

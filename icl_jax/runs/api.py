@@ -13,35 +13,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
-from icl_jax import inside, rundir
-from icl_jax.columns import REDUCTION, coordinates
+from icl_jax.members import Member, same_run, varied
+from icl_jax.runs import config as cfg
+from icl_jax.runs import inside, rundir
+from icl_jax.storage.columns import REDUCTION, coordinates
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals import named
 from icl_jax.evals.suites import SUITES
-from icl_jax.experiment import Experiment, describe, member_label, prepare_experiment
-from icl_jax.files import write_text
+from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_experiment
+from icl_jax.storage.files import write_text
 from icl_jax.headlines import shown_of
-from icl_jax.initial import Origin, read_origin
+from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.inputs import Batch
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import identity_text
 from icl_jax.names import check_file_name, suggest
-from icl_jax.paths import as_run_path
+from icl_jax.storage.paths import as_run_path
 from icl_jax.registry import components
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
-from icl_jax.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
+from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
 from icl_jax.storage.arrays import Labelled, from_table
 from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.training import loop
-from icl_jax.training.checkpoint import Checkpoints, keep_policy
+from icl_jax.storage.checkpoint import Checkpoints, keep_policy
 from icl_jax.training.display import Progress
 from icl_jax.training.parallel import agree, barrier, primary
 from icl_jax.training.population import Population, abstract_state
 from icl_jax.training.rows import Scores, member_columns
-from icl_jax.training.store import (
+from icl_jax.storage.metrics import (
     Damage,
     MetricsWriter,
     TensorBoardWriter,
@@ -60,7 +61,7 @@ class Run:
 
     directory: pathlib.Path
     config: ConfigDict
-    members: list[cfg.Member]
+    members: list[Member]
 
     def __repr__(self) -> str:
         about = f"{len(self.members)} member{'s' * (len(self.members) != 1)}, {self.config.train.num_steps:,} steps"
@@ -180,7 +181,7 @@ def member_variables(state: dict, member: int) -> dict:
 
 
 def _headline(run: Run) -> dict:
-    return {"headlines": shown_of(run.config.evals), "group_by": cfg.varied(run.members)}
+    return {"headlines": shown_of(run.config.evals), "group_by": varied(run.members)}
 
 
 def train(
@@ -190,7 +191,7 @@ def train(
     progress: bool = True,
     evals: tuple = (),
     patches: tuple = (),
-    members: list[cfg.Member] | None = None,
+    members: list[Member] | None = None,
     identity: str = "",
     start: Origin | None = None,
 ) -> Run:
@@ -280,11 +281,11 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     return _Work(identity, experiment, population, started, found, origin, start, initial, damage)
 
 
-def _same_run(members: list[cfg.Member]) -> str:
+def _same_run(members: list[Member]) -> str:
     """Which two members are the same run, "" for none."""
-    if not (same := cfg.same_run(members)):
+    if not (same := same_run(members)):
         return ""
-    label = member_label(members[same[0]], cfg.varied(members))
+    label = member_label(members[same[0]], varied(members))
     return f"members {same[0]} and {same[1]} are the same run ({label}; seeds.eval alone makes no other)"
 
 
@@ -332,7 +333,7 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
         plan.intervals.save,
         plan.headlines,
     )
-    labels = [member_label(m, cfg.varied(experiment.members)) for m in experiment.members]
+    labels = [member_label(m, varied(experiment.members)) for m in experiment.members]
     kept = plan.keep
     keep = keep_policy(kept.steps, kept.every, kept.log, interval=plan.intervals.save)
     shown = {"title": describe(experiment), "headlines": [headline.title for headline in plan.headlines]}

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.columns import coordinates
+from icl_jax.claims.series import LABEL, SEED, Series, series, windowed
+from icl_jax.claims.statistics import acquisition
+from icl_jax.claims.units import Cell, Planned, Undecidable, planned_cells
 from icl_jax.headlines import DEFAULTS, Coords, Headline, check_place, coords_of, place
 from icl_jax.names import suggest
-from icl_jax.report.series import LABEL, SEED, Series, series, windowed
-from icl_jax.report.statistics import acquisition
-from icl_jax.report.units import Cell, Planned, Undecidable, planned_cells
+from icl_jax.storage.columns import coordinates
 
 KINDS = ("final", "peak", "decay", "onset", "at")
 TRAIN = "train"  # the suite of what is measured while training, as means over chunks

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
+from icl_jax.members import varied
+from icl_jax.runs import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.data.banks import load_bank, resolve_bank
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.statistics import statistics
 from icl_jax.data.types import Sequence
-from icl_jax.experiment import Experiment, member_label, prepare_experiment
+from icl_jax.runs.experiment import Experiment, member_label, prepare_experiment
 from icl_jax.inputs import Batch
 from icl_jax.report.pictures import bank_figure, sequences_figure
 from icl_jax.spec import BankSpec
@@ -62,7 +63,7 @@ def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step
 def show(sample: Sample, path: str | pathlib.Path, rows: int = 8) -> pathlib.Path:
     """Writes a picture of the first sequences, items with their labels and roles; returns its path."""
     member = sample.experiment.members[sample.member]
-    label = member_label(member, cfg.varied(sample.experiment.members))
+    label = member_label(member, varied(sample.experiment.members))
     return sequences_figure(sample.batch, sample.sequences, sample.experiment.program.source.vocab, path, label, rows)
 
 

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from icl_jax import hypers as hy
 from icl_jax import patches
 from icl_jax.evals import named
+from icl_jax.members import Member
 from icl_jax.names import suggest
 from icl_jax.plugins import digests, foreign_hypers, load_all, require
 from icl_jax.registry import FIELDS, components, find, has_batch_stats, option_value, unread_hypers
@@ -225,25 +226,6 @@ def check_field(config: ConfigDict, path: str, new_suites: bool = False) -> list
     return parts
 
 
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One run of a population: hypers (numbers or schedules), seeds and the numbers of interventions, by name.
-
-    sources: what it takes from a cell of an earlier stage of its sweep (`sweep.stages`), by what it is ("start",
-    "bank"), as a text that begins with the cell's id and the step.
-    """
-
-    hypers: dict[str, hy.Entry]
-    seeds: dict[str, int]
-    patches: dict[str, PatchNumbers] = dataclasses.field(default_factory=dict)
-    sources: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def settings(self) -> dict[str, float | str]:
-        """Returns all that members may differ in beside seeds, by field: hypers (a schedule by where it ends), then
-        the numbers of patches as "patches.NAME.FIELD"."""
-        return {n: float(hy.last(v)) for n, v in self.hypers.items()} | patches.settings(self.patches)
-
-
 def members_of(config: ConfigDict, hypers: Mapping | None = None, seeds: Mapping | None = None) -> list[Member]:
     """Returns the population: product of the hypers' entries, times the seeds (zipped).
 
@@ -277,19 +259,6 @@ def more_of(config: ConfigDict) -> tuple[tuple[str, MoreEval], ...]:
     return tuple((name, named.parse(name, config.evals.more[name])) for name in sorted(config.evals.more))
 
 
-def same_run(members: list[Member]) -> tuple[int, int] | None:
-    """Returns two members that are the same run, which are no replicates, or None. The eval seed alone makes no
-    other run."""
-    first: dict[tuple, int] = {}
-    for index, member in enumerate(members):
-        trained_by = {name: seed for name, seed in member.seeds.items() if name != "eval"}
-        numbers = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
-        key = (*numbers, *sorted(member.patches.items(), key=str), *sorted(member.sources.items()))
-        if (other := first.setdefault(key, index)) != index:
-            return other, index
-    return None
-
-
 def _seed_rows(seeds: Mapping) -> list[dict[str, int]]:
     columns = {n: (s,) if isinstance(s := seeds[n], int) else tuple(s) for n in SEEDS}
     lengths = {len(c) for c in columns.values()} - {1}
@@ -310,15 +279,6 @@ def check_read(spec: RunSpec, members: list[Member]) -> None:
     for name, needs in unread_hypers(spec, changed).items():
         found = sorted(map(str, values[name]))
         raise ValueError(f"hypers.{name} = {found} is read by nothing here: it needs {needs}")
-
-
-def varied(members: list[Member]) -> list[str]:
-    """Returns the names of hypers, and of numbers of patches, that differ between members (see `Member.settings`)."""
-    numbers = [patches.settings(m.patches) for m in members]
-    of_patches = {name: None for own in numbers for name in own}
-    return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1] + [
-        n for n in of_patches if len({own.get(n) for own in numbers}) > 1
-    ]
 
 
 def run_spec(config: ConfigDict, suites: Iterable[tuple[str, SuiteSpec]] = ()) -> RunSpec:

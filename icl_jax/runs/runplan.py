@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from icl_jax import config as cfg
+from icl_jax.members import Member
+from icl_jax.runs import config as cfg
 from icl_jax import plugins
 from icl_jax.evals import named
 from icl_jax.evals.suites import resolve_suites
@@ -69,7 +70,7 @@ class RunPlan:
 
     name: str
     spec: RunSpec
-    members: tuple[cfg.Member, ...]
+    members: tuple[Member, ...]
     intervals: Intervals
     keep: Keep
     runtime: Runtime
@@ -97,7 +98,7 @@ class RunPlan:
         return cfg.chunk_steps(self.spec.train.num_steps, every.evaluate, every.save, every.chunk, started)
 
 
-def plan_of(config: ConfigDict, members: list[cfg.Member] | None = None) -> RunPlan:
+def plan_of(config: ConfigDict, members: list[Member] | None = None) -> RunPlan:
     """Returns the plan of a config. ValueError for names, fields and intervals that cannot be.
 
     members: instead of the product of the config's hypers and seeds.

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from icl_jax import rundir
+from icl_jax.runs import rundir
 from icl_jax.names import suggest
-from icl_jax.paths import as_path
-from icl_jax.runplan import Start
-from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.leaves import Leaves, fit, flatten
+from icl_jax.storage.paths import as_path
+from icl_jax.runs.runplan import Start
+from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.leaves import Leaves, fit, flatten
 from icl_jax.training.step import MemberState
 
 STAGE = "stage:"  # init_from.run and bank.path name an earlier stage of a sweep so

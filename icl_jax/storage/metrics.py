@@ -31,8 +31,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.paths import as_path, children, filesystem, in_bucket
 from icl_jax.storage.arrays import ArrayFiles, Labelled
+from icl_jax.storage.paths import as_path, children, filesystem, in_bucket
 from icl_jax.storage.sealed import DamagedFile, is_sealed, read_record, read_table, write_table
 
 Rows = Sequence[Mapping] | Mapping[str, np.ndarray]

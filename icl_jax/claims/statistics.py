@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from icl_jax.claims.series import Series, series
 from icl_jax.headlines import Headline
-from icl_jax.report.series import Series, series
 
 FEWEST_SEEDS = 5  # below it no verdict and no bimodality: the estimates say too little
 ONSET, EARLY, LATE = 0.5, 0.25, 0.75  # shares of the way from floor to ceiling

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 
-from icl_jax.paths import as_path, filesystem, in_bucket
+from icl_jax.storage.paths import as_path, filesystem, in_bucket
 
 
 @contextlib.contextmanager

@@ -17,17 +17,18 @@ import warnings
 
 import jax
 
-from icl_jax import config as cfg
+from icl_jax.members import Member
+from icl_jax.runs import config as cfg
 from icl_jax import plugins
-from icl_jax.files import write_text
-from icl_jax.paths import as_path, children
-from icl_jax.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
+from icl_jax.storage.files import write_text
+from icl_jax.storage.paths import as_path, children
+from icl_jax.runs.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
 from icl_jax.sections import StartSection
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.sealed import DamagedFile, read_record, write_record
-from icl_jax.training.checkpoint import Checkpoints
-from icl_jax.training.store import MetricsWriter, measured_suites
+from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.metrics import MetricsWriter, measured_suites
 
 FILE = "run.json"
 _RESTORE = "the command that trains the run writes it anew where its checkpoints are good; else restore the file"
@@ -35,18 +36,18 @@ _REQUIRED = ("identity", "config", "members", "start", "plan", "bank", "environm
 PACKAGES = ("icl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def members_to_json(members: list[cfg.Member]) -> list[dict]:
+def members_to_json(members: list[Member]) -> list[dict]:
     """Returns members as plain JSON values."""
     numbers = lambda m: {name: dataclasses.asdict(own) for name, own in m.patches.items()}
     more = lambda m: ({"patches": numbers(m)} if m.patches else {}) | ({"sources": m.sources} if m.sources else {})
     return json.loads(json.dumps([{"hypers": m.hypers, "seeds": m.seeds, **more(m)} for m in members]))
 
 
-def members_from_json(found: list[dict]) -> list[cfg.Member]:
+def members_from_json(found: list[dict]) -> list[Member]:
     """Returns the members of `members_to_json`; hypers that came later have their defaults."""
     defaults = hyper_defaults()
     numbers = lambda m: {name: PatchNumbers(**tuples_of(own)) for name, own in m.get("patches", {}).items()}
-    return [cfg.Member(defaults | tuples_of(m["hypers"]), m["seeds"], numbers(m), m.get("sources", {})) for m in found]
+    return [Member(defaults | tuples_of(m["hypers"]), m["seeds"], numbers(m), m.get("sources", {})) for m in found]
 
 
 def look(directory: pathlib.Path) -> dict | None:
@@ -170,7 +171,7 @@ def keep_plugins(directory: pathlib.Path, entries: list[dict]) -> None:
         write_text(directory / "plugins" / f"{name}.py", text)
 
 
-def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Member]) -> list[str]:
+def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[Member]) -> list[str]:
     """Makes run.json name the evals of a plan and their plugins, but for a damaged one, which training writes anew.
     Measurements of suites that now mean something else are dropped; returns their names."""
     with sole_writer(directory):
@@ -190,7 +191,7 @@ def record_evals(directory: pathlib.Path, plan: RunPlan, members: list[cfg.Membe
     return changed
 
 
-def changed_suites(found: dict, evals: EvalSpec, members: list[cfg.Member]) -> list[str]:
+def changed_suites(found: dict, evals: EvalSpec, members: list[Member]) -> list[str]:
     """Returns the suites that have measurements and now mean something else: by their fields, or as the eval seeds
     are others."""
     measured, now = found.get("suites", {}), eval_digests(evals)

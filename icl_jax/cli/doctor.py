@@ -1,30 +1,16 @@
 """What this machine offers: devices, versions, memory, banks."""
 
 import importlib.metadata
-import pathlib
 import platform
 
 import jax
 from rich.table import Table
 
 from icl_jax.data.banks import describe_banks
-from icl_jax.devices import cache_dir, cpu_cores
-from icl_jax.rundir import PACKAGES
+from icl_jax.devices import cache_dir, cpu_cores, memory_limit
+from icl_jax.runs.rundir import PACKAGES
 
 MORE_PACKAGES = ("ml-collections", "tensorflow-datasets", "pyarrow")
-
-
-def memory_limit() -> int | None:
-    """Returns the bytes of memory this process may use on the host (cgroup limit, else RAM), if known."""
-    limits = []
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        path = pathlib.Path(name)
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
-    meminfo = pathlib.Path("/proc/meminfo")
-    if meminfo.is_file():
-        limits.append(int(meminfo.read_text().split()[1]) * 1024)
-    return min(limits, default=None)
 
 
 def report() -> Table:
