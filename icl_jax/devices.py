@@ -47,9 +47,16 @@ def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, unless JAX_COMPILATION_CACHE_DIR already names a place."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if compilation_cache() is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def compilation_cache() -> str | None:
+    """Returns where JAX keeps compiled programs, None for nowhere."""
+    import jax
+
+    return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue] (made when JAX starts)
 
 
 def memory_limit() -> int | None:

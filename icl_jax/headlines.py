@@ -101,7 +101,7 @@ def _headline(fields: Mapping[str, Any]) -> Headline:
     for name, value in (("title", title), ("eval", suite)):
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"evals.headlines: {fields!r} has the {name} {value!r}; give it one")
-    return Headline(title, suite, fields.get("metric", "accuracy"), coords_of(fields.get("at", {}) or {}))
+    return Headline(str(title), str(suite), fields.get("metric", "accuracy"), coords_of(fields.get("at", {}) or {}))
 
 
 def check_named(headlines: Sequence[Headline], evals: Mapping[str, Any], names: Sequence[str]) -> None:

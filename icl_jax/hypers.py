@@ -70,22 +70,25 @@ def _check_range(name: str, value: float) -> None:
 
 def largest(entry: Entry) -> float:
     """Returns the largest value an entry takes."""
-    return entry if _is_number(entry) else max(v for _, v in entry)
+    return max(v for _, v in entry) if isinstance(entry, tuple) else float(entry)
 
 
 def knots(member: dict[str, Entry]) -> list[dict[str, float]]:
     """Returns a member's values, by name, at every step where one of its schedules bends (at least at 0)."""
-    steps = {0.0}.union(*({s for s, _ in e} for e in member.values() if not _is_number(e)))
+    steps = {0.0}.union(*({s for s, _ in e} for e in member.values() if isinstance(e, tuple)))
     return [{name: _at(entry, step) for name, entry in member.items()} for step in sorted(steps)]
 
 
 def _at(entry: Entry, step: float) -> float:
-    return entry if _is_number(entry) else float(np.interp(step, *zip(*entry, strict=True)))
+    if not isinstance(entry, tuple):
+        return float(entry)
+    steps, values = zip(*entry, strict=True)
+    return float(np.interp(step, steps, values))
 
 
 def last(entry: Entry) -> float:
     """Returns the value an entry ends at."""
-    return entry if _is_number(entry) else entry[-1][1]
+    return entry[-1][1] if isinstance(entry, tuple) else float(entry)
 
 
 def stack(members: list[dict[str, Entry]]) -> dict[str, dict[str, np.ndarray]]:
@@ -94,7 +97,7 @@ def stack(members: list[dict[str, Entry]]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _stack_one(column: list[Entry]) -> dict[str, np.ndarray]:
-    knots = [((0.0, e),) if _is_number(e) else e for e in column]
+    knots = [e if isinstance(e, tuple) else ((0.0, e),) for e in column]
     width = max(len(k) for k in knots)
     padded = [k + (k[-1],) * (width - len(k)) for k in knots]
     array = np.asarray(padded, np.float32)

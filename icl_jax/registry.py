@@ -304,7 +304,7 @@ def _load_declared() -> None:
         importlib.import_module(module)
 
 
-def components(role: str) -> dict[str, Component]:
+def components(role: str) -> dict[str, Any]:
     """Returns the components of a role by name, in the order of their registration."""
     _load_declared()
     return {name: c for (of, name), c in _COMPONENTS.items() if of == role}

@@ -6,6 +6,7 @@ The generator is threefry: rbg gives other numbers under vmap.
 """
 
 import jax
+import numpy as np
 
 STREAMS = {
     "init": 0,  # parameters
@@ -17,7 +18,7 @@ STREAMS = {
 }
 
 
-def stream_key(seed: jax.Array | int, stream: str, n: jax.Array | int = 0) -> jax.Array:
+def stream_key(seed: jax.Array | int, stream: str, n: jax.Array | np.integer | int = 0) -> jax.Array:
     """Returns the key of item n of a named stream. seed: uint32 scalar (may be traced)."""
     key = jax.random.key(seed, impl="threefry2x32")
     return jax.random.fold_in(jax.random.fold_in(key, STREAMS[stream]), n)

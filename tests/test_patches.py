@@ -15,6 +15,7 @@ from tiny import pairs_model, tiny_config
 import icl_jax
 from icl_jax import grid, patches
 from icl_jax.inputs import ItemShape, Pairs
+from icl_jax.members import varied
 from icl_jax.models.taps import Patch, identity_text
 from icl_jax.report.unchanged import unchanged
 from icl_jax.runs import config as cfg
@@ -274,8 +275,8 @@ def test_the_share_of_its_site_that_a_patch_changed_is_in_the_table(runs):
     assert "patch" not in without.table.column_names
     table = many.table
     assert table["hyper/patches.cut.layers"].unique().to_pylist() == ["all", "0"]
-    varied = [f"patches.cut.{field}" for field in ("value", "layers", "start", "on")]
-    assert varied(many.members) == [*varied, "patches.weak.on"]
+    fields = [f"patches.cut.{field}" for field in ("value", "layers", "start", "on")]
+    assert varied(many.members) == [*fields, "patches.weak.on"]
     assert "patches.cut.layers 0" in many.summary() and "changes nothing" not in many.summary()
 
 

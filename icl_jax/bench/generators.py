@@ -11,6 +11,7 @@ import numpy as np
 
 from icl_jax import hypers as hy
 from icl_jax.bench.measure import Row, seconds
+from icl_jax.data.source import check_exemplars
 from icl_jax.runs.config import default_config
 from icl_jax.runs.experiment import Experiment, prepare_experiment
 
@@ -50,7 +51,7 @@ def paper_config():
 
 def _on_device(experiment: Experiment, *, render: bool) -> float:
     """Sequences/s of a scan that draws batches on every device at once."""
-    source, layout = experiment.program.source, experiment.program.layout
+    source, layout = check_exemplars(experiment.program.source, "a generator"), experiment.program.layout
     population = experiment.population()
 
     def draw(inputs, bank):
@@ -72,7 +73,7 @@ def _on_device(experiment: Experiment, *, render: bool) -> float:
 def _numpy_one_by_one(experiment: Experiment, count: int = 300) -> float:
     """Sequences/s of the same draw in numpy, a sequence at a time from decoded float images."""
     rng = np.random.default_rng(0)
-    bank = experiment.program.source.loaded
+    bank = check_exemplars(experiment.program.source, "a generator").loaded
     images = rng.integers(0, 2, (200, bank.num_exemplars, *bank.item_shape)).astype(np.float32)
     start = time.perf_counter()
     for _ in range(count):

@@ -6,7 +6,7 @@ from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import step_and_fixed_ms, step_ms
 from icl_jax.runs import config as cfg
 from icl_jax.runs.experiment import prepare_experiment
-from icl_jax.training.population import TRACES
+from icl_jax.training.population import TRACES, program_bytes
 
 WIDTHS = (1, 4, 8, 16)
 CHUNK = 100
@@ -49,10 +49,7 @@ def _memory_per_member() -> Row:
     sizes = {}
     for width in (8, 16):
         population = prepare_experiment(quickstart_like(width)).population()
-        state, fixed = jax.eval_shape(population.start, population.inputs)
-        lowered = population.chunk.lower(state, fixed, *population.rest)
-        analysis = lowered.compile().memory_analysis()
-        sizes[width] = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+        sizes[width] = program_bytes(population)
     devices = jax.device_count()
     per_member = devices * (sizes[16] - sizes[8]) / 8 / 2**20
     return Row("peak memory per member", per_member, "MiB", "compiler's analysis, 8 against 16 members")

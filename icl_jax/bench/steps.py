@@ -97,7 +97,8 @@ class FixedBatch:
         # Tied to the step, or the compiler would take what depends on the batch alone out of the loop.
         batch = jax.lax.optimization_barrier((tables.batch, step))[0]
         part = lambda x: jax.lax.dynamic_slice_in_dim(x, first, count) if count < self.batch_size else x
-        return Batch(*jax.tree.map(part, (batch.inputs, batch.targets, batch.weights)), batch.active)
+        inputs, targets, weights = jax.tree.map(part, (batch.inputs, batch.targets, batch.weights))
+        return Batch(inputs, targets, weights, batch.active)
 
 
 def step_ms(experiment: Experiment, *, repeats: int = 4) -> float:

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
-from icl_jax.claims.measure import Measured, Results, Statistic, resolve
+from icl_jax.claims.measure import Best, Measured, Results, Statistic, resolve
 from icl_jax.claims.statistics import FEWEST_SEEDS, interval
 from icl_jax.claims.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
 from icl_jax.headlines import Coords, Headline
@@ -58,15 +58,19 @@ class Claim(Protocol):
 
     def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
         """Returns the settings compared. Undecidable where the runs have none."""
+        ...
 
     def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
         """Returns a number per seed (U,) from values (settings, U); NaN where a value is."""
+        ...
 
     def compared(self) -> str:
         """Returns the settings in words; "" for all runs."""
+        ...
 
     def bound(self) -> Bound:
         """Returns where the mean effect is claimed to lie."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +182,7 @@ def _extremes(claim: Claim, settings: list, low: np.ndarray, high: np.ndarray) -
     unsure = np.flatnonzero(low < high)
     if not len(unsure):
         return low, low
-    choices = [_choices(claim, low, high, place, len(unsure)) for place in unsure]
+    choices = [_choices(claim, low, high, int(place), len(unsure)) for place in unsure]
     count = int(np.prod([len(choice) for choice in choices]))
     if count > _MOST_CHOICES:
         raise Undecidable(f"{len(unsure)} runs of one seed diverged, too many to weigh against one another")
@@ -209,7 +213,12 @@ def _weigh(
 ) -> tuple[Case, tuple[float, float, float], str, str]:
     """The interval of a case, and the verdict on it with its reason."""
     if case.boundless.any():
-        return case, (np.nan,) * 3, UNDECIDED, f"runs diverged, and {claim.of.metric} has no limit to count them with"
+        return (
+            case,
+            (np.nan, np.nan, np.nan),
+            UNDECIDED,
+            f"runs diverged, and {claim.of.metric} has no limit to count them with",
+        )
     effect, low, high = (float(x) for x in interval(case.effects))
     if claim.by_rank:  # Student's t knows no ends, a correlation has some
         low, high = max(low, -1.0), min(high, 1.0)
@@ -226,7 +235,7 @@ def _may_move(claim: Claim, settings: list, readings: list, values: np.ndarray, 
         later = values.copy()
         later[place] += [_LATER * (unit in reading.censored) for unit in units]
         changes.append(claim.effect(later, settings) - claim.effect(values, settings))
-    return np.greater(changes, 0).any(), np.less(changes, 0).any()
+    return bool(np.greater(changes, 0).any()), bool(np.less(changes, 0).any())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,17 +261,17 @@ def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
         ends = {unit: (measured[cell].low, measured[cell].high) for unit, (cell,) in complete.items()}
         censored = {unit for unit, (cell,) in complete.items() if measured[cell].state == "censored"}
         return Reading(setting, ends, set(picked), censored, runs)
-    judged = _judged(results, of)
+    judged = _judged(results, of, of.best)
     without = ("unfinished", "unmeasured")
     runs = {cell: judged[cell] if judged[cell].state in without else run for cell, run in runs.items()}
     return Reading(setting, _best(complete, runs, judged), set(picked), set(), runs)
 
 
-def _judged(results: Results, of: Statistic) -> dict[str, Measured]:
+def _judged(results: Results, of: Statistic, best: Best) -> dict[str, Measured]:
     """The statistic on the suite that the best run is chosen on, by cell."""
-    if results.suite(of.suite) == results.suite(of.best.select):
-        raise Undecidable(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")
-    return results.measure(dataclasses.replace(of, suite=of.best.select, best=None))
+    if results.suite(of.suite) == results.suite(best.select):
+        raise Undecidable(f"best_of(select={best.select!r}) chooses on the suite it reports; name another suite")
+    return results.measure(dataclasses.replace(of, suite=best.select, best=None))
 
 
 def _best(units: dict[Unit, list[str]], measured: dict[str, Measured], judged: dict[str, Measured]) -> dict:

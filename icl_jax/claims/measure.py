@@ -50,10 +50,10 @@ class Statistic:
     step: int | None = None
     best: Best | None = None
     window: int | None = None
-    coords: Coords | Mapping[str, Any] = ()
+    coords: Coords = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "coords", coords_of(self.coords))
+        object.__setattr__(self, "coords", coords_of(self.coords))  # of a claim that was stored: lists
         if self.kind not in KINDS:
             raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
         if (self.step is None) == (self.kind == "at"):
@@ -107,7 +107,7 @@ class Statistic:
     def text(self, titles: Iterable[str] = ()) -> str:
         """Returns what it is in words. titles: of the headlines."""
         called = DEFAULTS | {title.lower(): title for title in titles}
-        name = lambda suite: called.get(suite.lower(), suite)
+        name = lambda suite: called.get(suite.lower()) or suite
         of = f"{self.metric} on {self.suite}"
         if self.suite.lower() in called:
             of = name(self.suite) if self.metric == "accuracy" else f"{name(self.suite)} {self.metric}"
@@ -131,7 +131,7 @@ def final(
 ) -> Statistic:
     """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps. coords: of a
     metric with axes, the label on each of them, such as {"position": 3}."""
-    return Statistic("final", suite, metric, window=window, coords=coords or ())
+    return Statistic("final", suite, metric, window=window, coords=coords_of(coords or {}))
 
 
 def peak(
@@ -147,7 +147,7 @@ def peak(
     1,000 sequences (standard error .016) and 30 evaluations of a flat curve it may lie .03 too high.
     Of suite "train": over the means of windows of `window` steps. coords: as in `final`, of both suites.
     """
-    return Statistic("peak", suite, metric, select, window=window, coords=coords or ())
+    return Statistic("peak", suite, metric, select, window=window, coords=coords_of(coords or {}))
 
 
 def decay(
@@ -159,7 +159,7 @@ def decay(
 ) -> Statistic:
     """Returns peak minus final: transience. Without `select` it is never below 0, as the peak is biased up:
     compare it between settings, or with a bound well above the noise. window, coords: as in `peak`."""
-    return Statistic("decay", suite, metric, select, window=window, coords=coords or ())
+    return Statistic("decay", suite, metric, select, window=window, coords=coords_of(coords or {}))
 
 
 def onset(suite: str) -> Statistic:
@@ -176,7 +176,7 @@ def at(
 ) -> Statistic:
     """Returns the value at a step. Of suite "train": the mean over the `window` steps up to it. coords: as in
     `final`."""
-    return Statistic("at", suite, metric, step=step, window=window, coords=coords or ())
+    return Statistic("at", suite, metric, step=step, window=window, coords=coords_of(coords or {}))
 
 
 def resolve(headlines: Iterable[Headline], suite: str, metric: str, at: Coords = ()) -> tuple[str, str, Coords]:
@@ -298,10 +298,12 @@ class Results:
         """The series that a statistic is of: means over its window, where it has one."""
         if of.window is None:
             return line
-        end = of.step if of.kind == "at" else int(line.steps[-1])
+        end = int(line.steps[-1]) if of.step is None else of.step
         one = of.kind in ("at", "final")
         try:
-            return windowed(line, of.window, [end] if one else np.arange(end, of.window - 1, -of.window)[::-1])
+            return windowed(
+                line, of.window, np.array([end]) if one else np.arange(end, of.window - 1, -of.window)[::-1]
+            )
         except ValueError as problem:
             raise Undecidable(str(problem)) from None
 
@@ -339,7 +341,7 @@ class Results:
         return float(-floor / span), float((1 - floor) / span)
 
     def _place(self, of: Statistic, line: Series) -> int:
-        place = int(np.searchsorted(line.steps, of.step))
+        place = int(np.searchsorted(line.steps, of.step or 0))
         if place == len(line.steps) or line.steps[place] != of.step:
             near = ", ".join(str(step) for step in line.steps[max(place - 1, 0) : place + 1])
             raise Undecidable(f"no evaluation of {of.suite!r} at step {of.step}; the nearest: {near}")

@@ -59,12 +59,12 @@ class Larger:
     by: float = 0.0
 
     def __post_init__(self):
-        several = None if isinstance(self.than, Mapping) else tuple(normalised(s) for s in self.than)
-        if several == ():
+        than = normalised(self.than) if isinstance(self.than, Mapping) else tuple(normalised(s) for s in self.than)
+        if than == ():
             raise ValueError(f"claim {self.name!r}: than names no setting; name at least one")
         if not math.isfinite(self.by):
             raise ValueError(f"claim {self.name!r}: by {self.by} must be finite; give the least difference")
-        _prepare(self, at=normalised(self.at), than=several or normalised(self.than))
+        _prepare(self, at=normalised(self.at), than=than)
 
     def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
         return [self.at, *self._others()]
@@ -177,7 +177,8 @@ class Trend:
             raise Undecidable(f"label {self.over!r} is text ({', '.join(texts)}), which has no order; use larger")
         if len(mine) < 2:
             raise Undecidable(f"{len(mine)} value(s) of {self.over!r} among the runs; a trend takes at least 2")
-        return [{**self.at, self.over: value} for value in sorted(mine)]
+        numbers = sorted(value for value in mine if isinstance(value, int | float))
+        return [{**self.at, self.over: value} for value in numbers]
 
     def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
         levels = np.array([setting[self.over] for setting in settings])

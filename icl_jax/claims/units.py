@@ -10,7 +10,7 @@ from icl_jax.names import suggest
 
 Value = float | str | None
 Setting = Mapping[str, Value]
-Unit = tuple[tuple[str, int], ...]
+Unit = tuple[tuple[str, int | None], ...]
 
 
 class Undecidable(ValueError):
@@ -58,7 +58,7 @@ def show(setting: Setting) -> str:
 
 
 def _shown(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else value
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _matches(labels: Mapping[str, Value], setting: Setting) -> bool:

@@ -7,7 +7,7 @@ import jax
 from rich.table import Table
 
 from icl_jax.data.banks import describe_banks
-from icl_jax.devices import cache_dir, cpu_cores, memory_limit
+from icl_jax.devices import cache_dir, compilation_cache, cpu_cores, memory_limit
 from icl_jax.runs.rundir import PACKAGES
 
 MORE_PACKAGES = ("ml-collections", "tensorflow-datasets", "pyarrow")
@@ -38,7 +38,7 @@ def _devices() -> list[tuple[str, str]]:
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         rows.append(("device memory", f"{stats['bytes_limit'] / 2**30:.1f} GiB each"))
-    cache = jax.config.jax_compilation_cache_dir or str(cache_dir() / "xla")
+    cache = compilation_cache() or str(cache_dir() / "xla")
     return [*rows, ("compilation cache", cache)]
 
 

@@ -20,8 +20,9 @@ def train(words: list[str], flags: Namespace) -> None:
     if not primary():
         return
     steps = run.config.train.num_steps
-    if run.step < steps or (damage := run.damage()):
-        lacks = "" if run.step < steps else f" ({damage})"
+    damage = run.damage() if run.step >= steps else None
+    if damage or run.step < steps:
+        lacks = f" ({damage})" if damage else ""
         print(f"stopped at step {run.step:,} of {steps:,}{lacks}; the same command goes on from there")
         sys.exit(STOPPED)
     print(run.summary())

@@ -204,7 +204,7 @@ def load_glyphs(spec: BankSpec) -> Bank:
 
     count = _num_classes(spec)
     sizes = (count, spec.num_exemplars, spec.image_size, spec.seed)
-    key = f"{file_digest([pathlib.Path(m.__file__) for m in (glyphs, strokes)])} {sizes}"
+    key = f"{file_digest([pathlib.Path(str(m.__file__)) for m in (glyphs, strokes)])} {sizes}"
 
     def draw() -> dict[str, np.ndarray]:
         drawn = glyphs.draw_glyphs(*sizes)
@@ -268,7 +268,7 @@ def load_embeddings(spec: BankSpec) -> Bank:
 
 def render(
     bank_spec: BankSpec,
-    arrays: dict[str, jax.Array | np.ndarray],
+    arrays: Mapping[str, jax.Array | np.ndarray],
     classes: jax.Array,
     exemplars: jax.Array,
     keys: jax.Array,
@@ -299,8 +299,9 @@ def render(
         return classes.astype(jnp.int32)
     arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
     lead, n = classes.shape[:-1], classes.shape[-1]
-    rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
-    classes, exemplars, keys, random_image = rows(classes), rows(exemplars), rows(keys), rows(random_image)
+    rows = lambda x: x.reshape(-1, x.shape[-1])
+    classes, exemplars, keys = rows(classes), rows(exemplars), rows(keys)
+    random_image = None if random_image is None else rows(random_image)
     items = load(bank.render)(
         bank_spec,
         arrays,

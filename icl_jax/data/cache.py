@@ -32,7 +32,7 @@ def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
 def save_atomic(path: str | pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file that appears whole or not at all."""
     with replacing(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **arrays)  # pyright: ignore[reportArgumentType] (none is called allow_pickle)
 
 
 def file_digest(paths: list[pathlib.Path]) -> str:
@@ -49,5 +49,5 @@ def array_digest(*arrays: np.ndarray) -> str:
     for array in arrays:
         array = np.ascontiguousarray(array)
         digest.update(f"{array.shape} {array.dtype.str} ".encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()[:16]

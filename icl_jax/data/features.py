@@ -39,13 +39,13 @@ def load_features(spec: BankSpec, members: Sequence) -> Bank:
     sets = [_zeros(spec) if missing else load_embeddings(spec, files[source]) for source in sources]
     first = sets[0]
     for source, found in zip(sources, sets, strict=True):
-        if found.embeddings.shape != first.embeddings.shape or not np.array_equal(found.groups, first.groups):
+        if found.embeddings.shape != first.embeddings.shape or not np.array_equal(_groups(found), _groups(first)):
             raise ValueError(
                 f"{files[source]}: features {found.embeddings.shape} of another bank than {files[sources[0]]} "
                 f"{first.embeddings.shape}; encoders of one stage have the same bank and width"
             )
     num_classes, num_exemplars, dim = first.embeddings.shape
-    num_groups = int(first.groups.max()) + 1
+    num_groups = 1 if first.groups is None else int(first.groups.max()) + 1
     return make_bank(
         spec,
         "vector",
@@ -54,12 +54,19 @@ def load_features(spec: BankSpec, members: Sequence) -> Bank:
         {"embeddings": np.concatenate([found.embeddings for found in sets])},
         groups=first.groups,
         group_names=("all",) if num_groups == 1 else tuple(f"group_{i}" for i in range(num_groups)),
-        num_holdout=min(found.num_holdout for found in sets),
+        num_holdout=min(found.num_holdout or 0 for found in sets),
         origin=", ".join(sources),
-        orders={s: found.class_order + i * num_classes for i, (s, found) in enumerate(zip(sources, sets, strict=True))},
+        orders={
+            s: np.asarray(found.class_order) + i * num_classes
+            for i, (s, found) in enumerate(zip(sources, sets, strict=True))
+        },
         missing=missing,
         digest="features",  # their cells' ids stand in the members' sources
     )
+
+
+def _groups(found: Embeddings) -> np.ndarray:
+    return np.zeros(1) if found.groups is None else found.groups
 
 
 def _zeros(spec: BankSpec) -> Embeddings:

@@ -228,7 +228,7 @@ def _rasterise(paths: np.ndarray, real: np.ndarray, pen: np.ndarray, image_size:
         canvas[origin + y * side + x] = 1
     rows = canvas.reshape(num_classes, num_hands, image_size, fine, side).sum(3, dtype=np.uint8)
     ink = sum(rows[..., i::fine].astype(np.uint16) for i in range(fine))
-    return ((ink.astype(np.uint32) * 255 + fine * fine // 2) // (fine * fine)).astype(np.uint8)
+    return ((np.asarray(ink).astype(np.uint32) * 255 + fine * fine // 2) // (fine * fine)).astype(np.uint8)
 
 
 def _along(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -51,11 +51,12 @@ def group_labels(vocab: Vocab, tables: Tables, positions: jax.Array) -> jax.Arra
 
 
 def way_labels(
-    rule: str, vocab: Vocab, tables: Tables, own: jax.Array, num_ways: jax.Array, words: jax.Array
+    rule: str, vocab: Vocab, tables: Tables, own: jax.Array, num_ways: jax.Array, words: jax.Array | None
 ) -> jax.Array:
     """Returns the label shown with each way, int32 (m,).
 
-    own: int32 (m,) own label of each way, words: uint32 (m,), num_ways: how many of the m are in use.
+    own: int32 (m,) own label of each way, words: uint32 (m,), or None for rules that draw nothing; num_ways: how many
+    of the m are in use.
       fixed            the way's own label
       first, dynamic   way w has label w
       redrawn          distinct ones of the labels in use
@@ -69,15 +70,15 @@ def way_labels(
         return own
     if rule in ("first", "dynamic"):
         return index
-    if rule == "redrawn":
-        return distinct_below(words, tables.num_labels)
-    if rule == "symbols":
-        return vocab.symbols + distinct_below(words, jnp.int32(vocab.num_symbols))
     if rule == "flipped":
         return own[jnp.where(index + 1 < num_ways, index + 1, 0)]
     if rule == "shifted":
         return jnp.where(own < 0, own, (own + 1) % tables.num_labels)
-    if rule == "any":
+    if words is not None and rule == "redrawn":
+        return distinct_below(words, tables.num_labels)
+    if words is not None and rule == "symbols":
+        return vocab.symbols + distinct_below(words, jnp.int32(vocab.num_symbols))
+    if words is not None and rule == "any":
         return below(words, tables.num_labels)
     raise ValueError(f"unknown label rule {rule!r}; use fixed, first, redrawn, symbols, flipped or shifted")
 

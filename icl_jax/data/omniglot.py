@@ -14,6 +14,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -167,7 +168,7 @@ def read_tfds(location: Location) -> Iterator[Drawing]:
     """Yields the drawings of a prepared TFDS directory (array_record, read without TensorFlow)."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(location.files[0].parent)
+    builder: Any = tfds.builder_from_directory(location.files[0].parent)
     names = _character_names(location)
     decoders = {"image": tfds.decode.SkipDecoding()}
     for split in SPLITS:

@@ -6,6 +6,8 @@ pure functions of (static spec, tables, hypers, key), batched by vmap over keys.
 its length costs, whatever the number of classes.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -39,7 +41,9 @@ def sample(task: TaskSpec, vocab: Vocab, tables: Tables, h: dict, key: jax.Array
     if task.task_token:
         ask_group = chance(words["kind"][4], h["p_group_task"]) & ~plan.is_fresh
     sequence = finish(task, vocab, tables, layout, labels, exemplars, ask_group, words["key"])
-    return sequence.replace(labels=lb.add_noise(vocab, tables, sequence.labels, h["label_noise"], words["noise"]))
+    return dataclasses.replace(
+        sequence, labels=lb.add_noise(vocab, tables, sequence.labels, h["label_noise"], words["noise"])
+    )
 
 
 def _training_words(task: TaskSpec) -> dict[str, tuple[int, ...]]:

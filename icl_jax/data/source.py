@@ -41,7 +41,7 @@ class Exemplars:
     num_train_exemplars: int
     groups: tuple[int, ...]
     fresh: bool
-    loaded: Bank | None = None
+    loaded: Bank = None  # pyright: ignore[reportAssignmentType] (the laws of sequences need no items)
     is_fed = False
 
     @property
@@ -72,7 +72,7 @@ class Exemplars:
 
     def prepare(self, own: jax.Array, h: dict) -> Tables:
         """Returns the member's tables (class order, frequencies, active numbers). own: its class order, int32 (C,)."""
-        return prepare(self.task, self.vocab, own, np.asarray(self.groups, np.int32), h)
+        return prepare(self.task, self.vocab, own, jnp.asarray(self.groups, jnp.int32), h)
 
     def sequences(self, tables: Tables, h: dict, seed, step, first, count: int) -> Sequence:
         """Returns training sequences first .. first + count - 1 of batch `step`; leading axis count."""
@@ -115,12 +115,13 @@ class Exemplars:
         return active_labels(self.vocab, tables, h)
 
 
-def check_exemplars(source: object, what: str) -> None:
-    """Raises ValueError for a source that has no items and labels, which `what` takes."""
+def check_exemplars(source: object, what: str) -> Exemplars:
+    """Returns a source of items and labels, which `what` takes. ValueError for another one."""
     if not isinstance(source, Exemplars):
         raise ValueError(
             f"{what} takes exemplar sequences (parts.source 'exemplars'); this is a {type(source).__name__}"
         )
+    return source
 
 
 def make_source(spec: RunSpec, members: Row[Member]) -> Exemplars:
@@ -138,10 +139,10 @@ def exemplar_source(spec: RunSpec, bank: Bank, vocab: Vocab) -> Exemplars:
     groups = tuple(int(g) for g in bank.groups) * max(len(bank.orders), 1)
     fresh = spec.task.fresh or spec.task.core_classes == "fresh"
     fresh = fresh or any(suite.classes == "fresh" for _, suite in spec.evals.suites)
-    sizes = bank.num_exemplars, bank.num_train_exemplars
+    all_of, trained = bank.num_exemplars, bank.num_train_exemplars
     if find("bank", bank.name).own_noise:  # exemplars are drawn with the sequence: ids enough to tell them apart there
-        sizes = (spec.task.context_len + 1,) * 2
-    return Exemplars(spec.bank, spec.task, vocab, *sizes, groups, fresh, bank)
+        all_of = trained = spec.task.context_len + 1
+    return Exemplars(spec.bank, spec.task, vocab, all_of, trained, groups, fresh, bank)
 
 
 def _check_recorded_holdout(bank: Bank, num_holdout: int) -> None:

@@ -286,5 +286,5 @@ def draw_characters(seed: int, alphabet: int, count: int) -> list[np.ndarray]:
             if least < 1:
                 break
         characters.append(best)
-        maps = np.concatenate([maps, best_map[None]])
+        maps = np.concatenate([maps, np.asarray(best_map)[None]])
     return characters

@@ -10,9 +10,14 @@ from icl_jax.spec import TaskSpec, hyper_defaults
 class BankFacts(Protocol):
     """What a task needs to know about a bank."""
 
-    name: str
-    num_classes: int
-    item_kind: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def item_kind(self) -> str: ...
 
 
 def validate_task(task: TaskSpec, bank: BankFacts, hypers: dict[str, float]) -> None:

@@ -165,7 +165,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
     with h5py.File(path, "r") as file:
-        return {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
+        return {name: data[()] for name, data in file.items() if isinstance(data, h5py.Dataset)}
 
 
 READERS = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}

@@ -60,9 +60,11 @@ class Frontend(Protocol):
 
     def __call__(self, inputs, key: jax.Array | None, train: bool, mean: Callable | None) -> jax.Array:
         """Returns tokens (B, N, width)."""
+        ...
 
     def roles(self, inputs) -> Roles:
         """Returns the roles of the tokens."""
+        ...
 
 
 class Core(Protocol):
@@ -71,6 +73,7 @@ class Core(Protocol):
     def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
         """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do.
         logits_at: as in `Model.apply`, or "all"."""
+        ...
 
 
 class Head(Protocol):
@@ -78,6 +81,7 @@ class Head(Protocol):
 
     def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
         """Returns float32 logits (..., vocab_size) of hidden states (..., width)."""
+        ...
 
 
 class Network(nnx.Module):

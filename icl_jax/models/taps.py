@@ -8,6 +8,7 @@ A model's components say which sites there are, and their axes: (B sequences, N 
 L layers). A site within the layers has a leading axis "layer".
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -87,7 +88,7 @@ def from_config(
 
 def named(patches: Sequence[Patch]) -> tuple[Patch, ...]:
     """Returns the patches, each with a name (its number by default). ValueError for two of one name."""
-    found = tuple(p if p.name else p.replace(name=str(i)) for i, p in enumerate(patches))
+    found = tuple(p if p.name else dataclasses.replace(p, name=str(i)) for i, p in enumerate(patches))
     names = [p.name for p in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two patches are named {twice[0]!r}; give each a name of its own")
@@ -99,7 +100,7 @@ def at_step(patches: tuple[Patch, ...], step: jax.Array | int, during: str = "bo
     outside [start, stop)."""
     gate = lambda p: jnp.asarray(p.on, bool) & (p.start <= step) & (step < p.stop)
     chosen = (p for p in patches if "both" in (during, p.during) or p.during == during)
-    return tuple(p.replace(on=gate(p), start=0, stop=FOREVER) for p in chosen)
+    return tuple(dataclasses.replace(p, on=gate(p), start=0, stop=FOREVER) for p in chosen)
 
 
 def check(record: Sequence[str], patches: tuple[Patch, ...], sites: Sites, sets: Sequence[str] = (ALL,)) -> None:
@@ -108,7 +109,7 @@ def check(record: Sequence[str], patches: tuple[Patch, ...], sites: Sites, sets:
         check_static("record", PatchSpec(canonical(name)), sites, sets)
     for patch in patches:
         where, site = f"patch {patch.name!r}", canonical(patch.site)
-        check_static(where, patch.replace(site=site), sites, sets)
+        check_static(where, dataclasses.replace(patch, site=site), sites, sets)
         axes = sites[site]
         if (rank := max(jnp.ndim(patch.mask), jnp.ndim(patch.value))) > len(axes):
             raise ValueError(f"{where} at {site!r}: mask or value has {rank} axes > {len(axes)} of the site")
@@ -137,7 +138,7 @@ class Placed:
         changed = {"replace": lambda: value, "add": lambda: x + value, "multiply": lambda: x * value}[self.mode]()
         for mask in self.masks:
             where = mask if where is None else where & mask
-        changed = jnp.where(where, changed, x)
+        changed = changed if where is None else jnp.where(where, changed, x)
         differs = jnp.mean(changed != x, dtype=jnp.float32)
         return changed, differs if allowed is None else differs / jnp.mean(allowed, dtype=jnp.float32)
 
@@ -147,7 +148,7 @@ def place(patches: tuple[Patch, ...], sites: Sites, roles: Callable[[], Roles]) 
     if not patches:
         return ()
     found = roles() if any(p.tokens for p in patches) else None
-    return tuple(_placed(p.replace(site=canonical(p.site)), sites, found) for p in patches)
+    return tuple(_placed(dataclasses.replace(p, site=canonical(p.site)), sites, found) for p in patches)
 
 
 def _placed(patch: Patch, sites: Sites, roles: Roles | None) -> Placed:
@@ -158,7 +159,7 @@ def _placed(patch: Patch, sites: Sites, roles: Roles | None) -> Placed:
         masks.append(_along(jnp.asarray(patch.heads, bool), ("head",), axes))
     if patch.mask is not True:
         masks.append(_along(jnp.asarray(patch.mask, bool), axes, axes))
-    if patch.tokens:
+    if patch.tokens and roles is not None:
         masks.append(_of_tokens(patch, roles, axes))
     return Placed(patch.name, patch.site, patch.mode, tuple(masks), _along(jnp.asarray(patch.value), axes, axes))
 

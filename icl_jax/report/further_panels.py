@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def _lines_plate(name: str, found: list[Further], view: View) -> Plate:
     parts += ["Dashed: the untrained model, mean over all runs."] if along else []
     places = [Places(_as_values(labels)) for one in found for labels in one.axes.values()]
     below = max((where.room[1] for where in places), default=0.0)
-    room = {"left": LEFT + 0.1, "bottom": BOTTOM + below}
+    room: dict[str, Any] = {"left": LEFT + 0.1, "bottom": BOTTOM + below}
     return Plate(_file_name(f"further-{name}"), f"Further eval: {name}", " ".join(parts), rows, **room)
 
 

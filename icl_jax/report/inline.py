@@ -17,7 +17,7 @@ def inline(svg: str, prefix: str, alt: str, dark: dict[str, str]) -> Markup:
     Colours in `dark` become CSS variables (see `palette`); fonts and line joins are left to the page.
     """
     svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
-    box = re.search(r'viewBox="([^"]*)"', svg)[1]
+    box = re.findall(r'viewBox="([^"]*)"', svg)[0]
     inner = svg[_end(svg, svg.index("<svg ")) : svg.rindex("</svg>")].strip()
     used = {a or b for a, b in _REFERENCE.findall(inner)}
     inner = _TAG.sub(lambda m: _rewritten(m[0], prefix, used, dark), inner)  # tags alone: text stays as it is

@@ -121,7 +121,7 @@ def _add(figure: Figure, panel: Panel, plate: Plate, left: float, top: float) ->
         width - plate.left - plate.right,
         height - plate.top - plate.bottom,
     )
-    axes = figure.add_axes([inner[0] / across, inner[1] / up, inner[2] / across, inner[3] / up])
+    axes = figure.add_axes((inner[0] / across, inner[1] / up, inner[2] / across, inner[3] / up))
     head(axes, panel.title, panel.subtitle, size=plate.title_size)
     panel.draw(axes)
 

@@ -86,7 +86,7 @@ def heat_map(
         value = scores[r, c]
         shade = colours((value - limits[0]) / (limits[1] - limits[0]))[:3] if np.isfinite(value) else None
         ink = MUTED if shade is None else _DARK if np.dot(shade, (0.2126, 0.7152, 0.0722)) > 0.45 else _LIGHT
-        shown = "-" if shade is None else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+        shown = "-" if shade is None else f"{round(float(value), 2) + 0.0:.2f}"  # no -0.00
         axes.text(c + 0.5, r + 0.5, shown, ha="center", va="center", fontsize=size, color=ink)
     _bar(axes, scale, limits)
 
@@ -97,14 +97,14 @@ def _ticks(set_ticks, values: list, most: int) -> None:
     set_ticks([i + 0.5 for i in kept], names)
 
 
-def _bar(axes: Axes, scale: str, limits: tuple) -> None:
+def _bar(axes: Axes, scale: str, limits: tuple[float, float]) -> None:
     """The scale of colours, beside the map; drawn as shapes, as matplotlib's own is a picture."""
-    beside = axes.inset_axes([1.03, 0, 0.035, 1])
-    edges = np.linspace(*limits, 61)
+    beside = axes.inset_axes((1.03, 0, 0.035, 1))
+    edges = np.linspace(limits[0], limits[1], 61)
     bar = beside.pcolormesh([0, 1], edges, (edges[:-1, None] + edges[1:, None]) / 2, cmap=scale)
     bar.set_edgecolor("face")
     beside.spines[:].set_visible(False)
     beside.yaxis.tick_right()
-    beside.set_yticks(np.linspace(*limits, 3))
+    beside.set_yticks(np.linspace(limits[0], limits[1], 3))
     beside.set_xticks([])
     beside.tick_params(length=0, labelsize=7.5)

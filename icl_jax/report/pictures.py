@@ -75,8 +75,8 @@ def _bank_items(bank: Bank, bank_spec: BankSpec, chosen: np.ndarray, count: int)
     ids = np.broadcast_to(chosen[:, None], (len(chosen), count))
     exemplars = np.broadcast_to(np.arange(count, dtype=np.int32), ids.shape)
     keys = np.zeros((len(chosen), 2), np.uint32)
-    draw = lambda *args: render(bank_spec, *args, 0.0, fresh=False)
-    return np.asarray(draw(bank.arrays, *map(jnp.asarray, (ids, exemplars, keys))))
+    where = jnp.asarray(ids), jnp.asarray(exemplars), jnp.asarray(keys)
+    return np.asarray(render(bank_spec, bank.arrays, where[0], where[1], where[2], 0.0, fresh=False))
 
 
 def _draw_cell(axis, item: np.ndarray, limit: float) -> None:

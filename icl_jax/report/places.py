@@ -28,12 +28,13 @@ class Places:
 
     def __init__(self, values: list[Value]):
         self.values = values
-        self.numeric = len(values) > 1 and all(isinstance(v, float) for v in values)
-        self.log = self.numeric and min(values) > 0 and _is_log(np.sort(values))
+        numbers = [value for value in values if isinstance(value, float)]
+        self.numeric = len(values) > 1 and len(numbers) == len(values)
+        self.log = self.numeric and min(numbers) > 0 and _is_log(np.sort(numbers))
         self._index = {value: float(i) for i, value in enumerate(values)}
 
     def __getitem__(self, value: Value) -> float:
-        return value if self.numeric else self._index[value]
+        return value if self.numeric and isinstance(value, float) else self._index[value]
 
     @property
     def names(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Which figures a sweep has."""
 
 import itertools
+from typing import Any
 
 from icl_jax.report import captions
 from icl_jax.report.panels import BOTTOM, LEFT, Plate, rows_of
@@ -24,7 +25,7 @@ def plates(view: View) -> list[Plate]:
         return [Plate("learning", "Learning curves", f"{learning} {paths}".strip(), panels)]
     final = [final_panel(view, suite) for suite in view.suites]
     aside, below = places(view).room
-    room = {"left": LEFT + aside, "bottom": BOTTOM + below}
+    room: dict[str, Any] = {"left": LEFT + aside, "bottom": BOTTOM + below}
     if len(view.columns) == 1:
         about = f"{captions.final(view)} {paths}".strip()
         scores = "Final scores and trade-off" if planes else "Final scores"

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from icl_jax.storage.files import replacing
 
 PAPER, INK, MUTED, FAINT, GRID = "#ffffff", "#1f2933", "#6b7280", "#9ca3af", "#e5e7eb"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -148,7 +149,7 @@ def draw_path(axes: Axes, path: np.ndarray, colour, scale: float = 1.0, mark: st
     way = np.concatenate([[0], np.cumsum(lengths)])
     tail, tip = (np.array([np.interp(s * way[-1], way, c) for c in path]) for s in (0.50, 0.53))
     shape = {"arrowstyle": "-|>", "linewidth": 0, "mutation_scale": 13 * scale, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", tip, xytext=tail, arrowprops={"color": colour, **shape}, zorder=4)
+    axes.annotate("", tuple(tip), xytext=tuple(tail), arrowprops={"color": colour, **shape}, zorder=4)
 
 
 def plane_axes(axes: Axes) -> None:

@@ -29,7 +29,7 @@ def curve_panel(view: View, suite: Shown, column: Column) -> Panel:
     one = len(view.columns) == 1
     title = suite.heading if one else view.place(column, "\n")
     subtitle = suite.headline.measure if one else suite.headline.subject
-    runs = {v: r for v in view.values if (r := suite.runs.get(view.best.get((v, column))))}
+    runs = {v: r for v in view.values if (spot := view.best.get((v, column))) and (r := suite.runs.get(spot))}
     ends = ", ".join(f"{text(v)}: {_end(r.values):.2f}" for v, r in runs.items())
     where = "" if one else f" at {view.place(column)}"
     alt = (
@@ -134,8 +134,8 @@ def _draw_plane(axes: Axes, view: View, paths: dict, across: str) -> None:
         axes.set_yticks([0, 0.5, 1])
     floors = [np.nanmean([runs.floor for runs in suite.runs.values()]) for suite in view.plane if suite.runs]
     if len(floors) == 2:
-        axes.axhline(floors[0], color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
-        axes.axvline(floors[1], color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
+        axes.axhline(float(floors[0]), color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
+        axes.axvline(float(floors[1]), color=FAINT, linewidth=0.9, linestyle=DASHES, zorder=1)
     for value in sorted(paths, key=lambda v: view.colours[v] != FAINT):
         if len(paths) <= MOST_LINES and view.colours[value] != FAINT:
             mark = view.marks.get(value) or "o"

@@ -25,7 +25,7 @@ def unchanged(table: pa.Table) -> list[str]:
 
 def _acts(row: dict) -> bool:
     """Whether a patch of the config is on in the run of a row, at its step."""
-    number = lambda field: row.get(f"hyper/patches.{row['patch']}.{field}")
-    if number("on") is None:
+    number = lambda field: row[f"hyper/patches.{row['patch']}.{field}"]
+    if row.get(f"hyper/patches.{row['patch']}.on") is None:
         return False
     return bool(number("on")) and number("start") <= row["step"] and not 0 < number("stop") <= row["step"]

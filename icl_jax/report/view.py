@@ -247,4 +247,4 @@ def _colours(values: list[Value], score: dict[Value, float]) -> tuple[dict[Value
 
 def text(value: Value) -> str:
     """Returns 0.9 as "0.9", None as "none"."""
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else value
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,35 +13,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
-from icl_jax.members import Member, same_run, varied
-from icl_jax.runs import config as cfg
-from icl_jax.runs import inside, rundir
-from icl_jax.storage.columns import REDUCTION, coordinates
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals import named
 from icl_jax.evals.suites import SUITES
-from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_experiment
-from icl_jax.storage.files import write_text
 from icl_jax.headlines import shown_of
-from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.inputs import Batch
+from icl_jax.members import Member, same_run, varied
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import identity_text
 from icl_jax.names import check_file_name, suggest
-from icl_jax.storage.paths import as_run_path
 from icl_jax.registry import components
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
+from icl_jax.runs import config as cfg
+from icl_jax.runs import inside, rundir
+from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_experiment
+from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
 from icl_jax.storage.arrays import Labelled, from_table
-from icl_jax.storage.locks import check_free, sole_writer
-from icl_jax.training import loop
 from icl_jax.storage.checkpoint import Checkpoints, keep_policy
-from icl_jax.training.display import Progress
-from icl_jax.training.parallel import agree, barrier, primary
-from icl_jax.training.population import Population, abstract_state
-from icl_jax.training.rows import Scores, member_columns
+from icl_jax.storage.columns import REDUCTION, coordinates
+from icl_jax.storage.files import write_text
+from icl_jax.storage.locks import check_free, sole_writer
 from icl_jax.storage.metrics import (
     Damage,
     MetricsWriter,
@@ -50,6 +44,12 @@ from icl_jax.storage.metrics import (
     damage_of,
     read_metrics,
 )
+from icl_jax.storage.paths import as_run_path
+from icl_jax.training import loop
+from icl_jax.training.display import Progress
+from icl_jax.training.parallel import agree, barrier, primary
+from icl_jax.training.population import Population, abstract_state
+from icl_jax.training.rows import Scores, member_columns
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -109,7 +109,7 @@ class Run:
     @property
     def model(self) -> Model:
         """The network as pure functions: its `sites`, their axes, `token_sets(inputs)`, `apply`."""
-        return self._experiment.program.model
+        return self._experiment.model
 
     def batch(self, count: int = 32, *, suite: str = "", member: int = 0, step: int = 0) -> Batch:
         """Returns `count` sequences as the model reads them, as numpy arrays: the first of training batch `step` of a
@@ -157,12 +157,12 @@ class Run:
         if not steps:
             known = pc.unique(self.table["suite"]).to_pylist()
             raise ValueError(f"{self.directory}: no {name!r} was measured{suggest(name, known)}")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            raise ValueError(f"{self.directory}: {name} was not measured at step {step}, but at {steps}")
-        rows = rows.filter(pc.field("step") == step)
+        at: int = steps[-1] if step is None else step
+        if at not in steps:
+            raise ValueError(f"{self.directory}: {name} was not measured at step {at}, but at {steps}")
+        rows = rows.filter(pc.field("step") == at)
         if REDUCTION in rows.column_names and rows[REDUCTION].null_count == 0:
-            return array_files(self.directory / "metrics").read(name, metric, step)
+            return array_files(self.directory / "metrics").read(name, metric, at)
         return from_table(rows, coordinates(rows.column_names))
 
     @property
@@ -262,7 +262,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     started = Checkpoints(directory / "checkpoints").steps() if found else []
     asked = start_of(config)
     first = given or (None if started else read_origin(asked))
-    start = rundir.starting_point(directory, found, asked) if started else first.text if first else ""
+    start = rundir.starting_point(directory, found or {}, asked) if started else first.text if first else ""
     origin = _origin_id(start, patches)
     experiment = prepare_experiment(config, evals, origin, members, known=bool(found or planned), patches=patches)
     _check_planned(experiment, planned)
@@ -292,6 +292,7 @@ def _same_run(members: list[Member]) -> str:
 def _start_again(asked: Start, start: str, fresh):
     """The state that a run started from, for its first steps to be trained again."""
     origin = read_origin(asked)
+    assert origin is not None, "a run that started from another says which"
     if origin.text != start:
         raise ValueError(
             f"the first steps cannot be trained again: the run started from {start!r}, and init_from names "

@@ -366,7 +366,7 @@ def cell_id(
     bring in. shards: devices that share a batch (runtime.batch_shards), which count where `counts_shards` says so.
     schema: 1 leaves them out; elsewhere the two are equal.
     """
-    fields = {name: _changed(getattr(spec, name), cls) for name, cls in SECTIONS.items()}
+    fields: dict[str, Any] = {name: _changed(getattr(spec, name), cls) for name, cls in SECTIONS.items()}
     for path in ("data_dir", "path"):
         fields["bank"].pop(path, None)
     if "final_lr_fraction" not in find("schedule", spec.train.schedule).hypers:  # it does not know the last step

@@ -8,18 +8,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax.members import Member
-from icl_jax.runs import config as cfg
 from icl_jax import hypers as hy
 from icl_jax import registry
 from icl_jax.evals.built import axes_of, build_evals, check_evals
 from icl_jax.evals.evaluate import suites_eval
 from icl_jax.evals.suites import validate_suites
 from icl_jax.headlines import check_measured
+from icl_jax.members import Member
 from icl_jax.models import taps
 from icl_jax.models.build import Model
 from icl_jax.models.taps import Patch
 from icl_jax.patches import check_patches
+from icl_jax.runs import config as cfg
 from icl_jax.runs.runplan import RunPlan, plan_of
 from icl_jax.spec import PatchNumbers, RunSpec
 from icl_jax.storage.arrays import MOST
@@ -54,6 +54,12 @@ class Experiment:
         often = self.plan.intervals.evaluate
         every = {name: more.every for name, more in self.plan.spec.evals.more if more.every not in (0, often)}
         return build_population(self.program, self.evals, self.members, self.chunk, self.patches, every)
+
+    @property
+    def model(self) -> Model:
+        """The network of its program, with all that it can do beside being trained."""
+        assert isinstance(self.program.model, Model)
+        return self.program.model
 
     @property
     def data(self) -> dict[str, str]:
@@ -117,7 +123,8 @@ def prepare_experiment(
     model.check(objective.logits_at)
     parts = _checked_parts(plan, local_batch(layout, spec.train.batch_size))
     tables = found["source"].tables
-    program = Program(spec, model, source, objective, layout, _decays(members), _is_scheduled(members, tables), parts)
+    flags = _decays(members), _is_scheduled(members, tables)
+    program = Program(spec, model, source, objective, layout, *flags, parts)  # pyright: ignore[reportArgumentType] (sites)
     identity, former = (plan.identity(source.digest, origin, schema) for schema in (cfg.SCHEMA, 1))
     return Experiment(plan, members, program, evals, plan.chunk(), identity, former, patches)
 

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from icl_jax.runs import rundir
 from icl_jax.names import suggest
-from icl_jax.storage.paths import as_path
+from icl_jax.runs import rundir
 from icl_jax.runs.runplan import Start
 from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.storage.leaves import Leaves, fit, flatten
+from icl_jax.storage.paths import as_path
 from icl_jax.training.step import MemberState
 
 STAGE = "stage:"  # init_from.run and bank.path name an earlier stage of a sweep so
@@ -84,7 +84,7 @@ def taken_over(fresh: MemberState, parts: dict[str, Any], rules: tuple[str, ...]
         wanted = {path: leaf for path, leaf in _shapes(target).items()}
         counts = {leaf.shape[0] for leaf in wanted.values()}
         leaves = {path: _spread(leaf, counts, name) for path, leaf in flatten(found).items()}
-        fresh = fresh.replace(**{part: fit(_by_rule(leaves, wanted, parsed, name), target)})
+        fresh = dataclasses.replace(fresh, **{part: fit(_by_rule(leaves, wanted, parsed, name), target)})
         paths |= wanted.keys() | leaves.keys()
     for pattern, _ in parsed:
         if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):

@@ -10,17 +10,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax.members import Member
 from icl_jax import hypers as hy
 from icl_jax import patches as language
-
 from icl_jax.data.source import check_exemplars
 from icl_jax.evals.evaluate import suite_sequences
 from icl_jax.evals.suites import resolve_suites
-from icl_jax.runs.experiment import Experiment, patches_of
 from icl_jax.inputs import Batch
+from icl_jax.members import Member
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import Patch, at_step, named
+from icl_jax.runs.experiment import Experiment, patches_of
 
 Patches = Sequence[Patch] | Mapping[str, Mapping[str, Any]]
 
@@ -43,8 +42,8 @@ def training_batch(experiment: Experiment, member: int, step: int, count: int) -
 
 def suite_batch(experiment: Experiment, member: int, suite: str, count: int) -> Batch:
     """Returns the first `count` sequences of a suite as a member is evaluated on them, as numpy arrays."""
-    source, chosen = experiment.program.source, experiment.members[member]
-    check_exemplars(source, f"suite {suite!r}")
+    chosen = experiment.members[member]
+    source = check_exemplars(experiment.program.source, f"suite {suite!r}")
     own = dict(experiment.plan.spec.evals.suites)
     spec = own.get(suite) or dict(resolve_suites((suite,), {}))[suite]
 
@@ -52,7 +51,7 @@ def suite_batch(experiment: Experiment, member: int, suite: str, count: int) -> 
     def draw(own, hypers, shared):
         h = {name: knots["values"][..., -1] for name, knots in hypers.items()}
         tables = source.prepare(own, h)
-        seqs = suite_sequences(suite, spec, count, source, tables, h, np.uint32(chosen.seeds["eval"]))
+        seqs = suite_sequences(suite, spec, count, source, tables, h, jax.numpy.uint32(chosen.seeds["eval"]))
         return source.to_batch(tables, shared, h, seqs)
 
     return jax.device_get(draw(*_given(experiment, member), source.shared()))
@@ -77,18 +76,18 @@ def apply(
 ) -> Output:
     """Returns the output of a run's model, as numpy arrays, with a warning for each patch that acts at `step` and
     changes nothing."""
-    model = experiment.program.model
-    if isinstance(patches, Mapping | ConfigDict):
-        parsed = {name: language.parse(name, fields) for name, fields in sorted(patches.items())}
+    model, given = experiment.model, patches
+    if isinstance(given, Mapping | ConfigDict):
+        parsed = {name: language.parse(name, fields) for name, fields in sorted(given.items())}
         spec = dataclasses.replace(
             experiment.plan.spec, patches=tuple((name, static) for name, (static, _) in parsed.items())
         )
         own = patches_of(spec, [{name: numbers for name, (_, numbers) in parsed.items()}], model)
-        patches = jax.tree.map(lambda x: x[0], own)
-    patches = at_step(named(patches), step)
+        given = jax.tree.map(lambda x: x[0], own)
+    acting = at_step(named(given), step)
     places = {"logits_at": logits_at} if isinstance(logits_at, str) else {"places": np.asarray(logits_at, np.int32)}
-    output = jax.device_get(_applied(model, tuple(record), variables, inputs, patches, model.shared(), **places))
-    for patch in patches:
+    output = jax.device_get(_applied(model, tuple(record), variables, inputs, acting, model.shared(), **places))
+    for patch in acting:
         if patch.on and output.changed[patch.name] == 0:
             warnings.warn(f"patch {patch.name!r} changes nothing here", stacklevel=3)
     return output
@@ -96,5 +95,5 @@ def apply(
 
 @functools.partial(jax.jit, static_argnames=("model", "record", "logits_at"))
 def _applied(model: Model, record, variables, inputs, patches, shared, logits_at="", places=None) -> Output:
-    where = {"logits_at": logits_at or places}
-    return model.apply(variables, inputs, record=record, patches=patches, shared=shared, **where)
+    where: Any = logits_at or places
+    return model.apply(variables, inputs, record=record, patches=patches, shared=shared, logits_at=where)

@@ -17,18 +17,18 @@ import warnings
 
 import jax
 
+from icl_jax import plugins
 from icl_jax.members import Member
 from icl_jax.runs import config as cfg
-from icl_jax import plugins
-from icl_jax.storage.files import write_text
-from icl_jax.storage.paths import as_path, children
 from icl_jax.runs.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
 from icl_jax.sections import StartSection
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
-from icl_jax.storage.locks import sole_writer
-from icl_jax.storage.sealed import DamagedFile, read_record, write_record
 from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.files import write_text
+from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.metrics import MetricsWriter, measured_suites
+from icl_jax.storage.paths import as_path, children
+from icl_jax.storage.sealed import DamagedFile, read_record, write_record
 
 FILE = "run.json"
 _RESTORE = "the command that trains the run writes it anew where its checkpoints are good; else restore the file"

@@ -11,13 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from icl_jax.members import Member
-from icl_jax.runs import config as cfg
 from icl_jax import plugins
 from icl_jax.evals import named
 from icl_jax.evals.suites import resolve_suites
 from icl_jax.headlines import DEFAULTS, Headline, check_named, headlines_of
+from icl_jax.members import Member
 from icl_jax.registry import check_option, find, load
+from icl_jax.runs import config as cfg
 from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import EvalSpec, RunSpec, SuiteSpec, hyper_defaults, options_of
 

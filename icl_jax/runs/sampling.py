@@ -7,16 +7,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax.members import varied
-from icl_jax.runs import config as cfg
 from icl_jax import hypers as hy
 from icl_jax.data.banks import load_bank, resolve_bank
+from icl_jax.data.classes import Tables
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.statistics import statistics
 from icl_jax.data.types import Sequence
-from icl_jax.runs.experiment import Experiment, member_label, prepare_experiment
 from icl_jax.inputs import Batch
+from icl_jax.members import varied
 from icl_jax.report.pictures import bank_figure, sequences_figure
+from icl_jax.runs.experiment import Experiment, member_label, prepare_experiment
 from icl_jax.spec import BankSpec
 
 
@@ -27,12 +27,12 @@ class Sample:
     batch: Batch
     sequences: Sequence
     experiment: Experiment
-    tables: object
+    tables: Tables
     member: int
 
     def statistics(self) -> dict[str, float | list[float]]:
         """Returns the realised statistics: class frequencies, P(query's class in context), label entropy."""
-        source = self.experiment.program.source
+        source = check_exemplars(self.experiment.program.source, "statistics of sequences")
         return statistics(source.task, source.vocab, self.tables, self.sequences)
 
 
@@ -44,8 +44,8 @@ def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step
     experiment = prepare_experiment(config)
     if not 0 <= member < len(experiment.members):
         raise ValueError(f"member {member}: the config has members 0 to {len(experiment.members) - 1}")
-    source, chosen = experiment.program.source, experiment.members[member]
-    check_exemplars(source, "to show sequences")
+    chosen = experiment.members[member]
+    source = check_exemplars(experiment.program.source, "to show sequences")
     bank = jax.tree.map(np.asarray, source.shared())
 
     @jax.jit
@@ -64,7 +64,8 @@ def show(sample: Sample, path: str | pathlib.Path, rows: int = 8) -> pathlib.Pat
     """Writes a picture of the first sequences, items with their labels and roles; returns its path."""
     member = sample.experiment.members[sample.member]
     label = member_label(member, varied(sample.experiment.members))
-    return sequences_figure(sample.batch, sample.sequences, sample.experiment.program.source.vocab, path, label, rows)
+    vocab = check_exemplars(sample.experiment.program.source, "to show sequences").vocab
+    return sequences_figure(sample.batch, sample.sequences, vocab, path, label, rows)
 
 
 def show_bank(config: ConfigDict, path: str | pathlib.Path) -> pathlib.Path:

@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from icl_jax.runs import config as cfg
-from icl_jax.runs import rundir
-from icl_jax.runs.api import Run, experiment_of, load_run, member_variables
 from icl_jax.data.banks import Bank, render
 from icl_jax.data.cache import file_digest
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
+from icl_jax.models.build import Model
+from icl_jax.models.importers.chan2022 import load_chan2022
+from icl_jax.runs import config as cfg
+from icl_jax.runs import rundir
+from icl_jax.runs.api import Run, experiment_of, load_run, member_variables
 from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.runs.initial import OfRun
-from icl_jax.models.importers.chan2022 import load_chan2022
-from icl_jax.storage.paths import as_path, as_run_path
 from icl_jax.spec import ModelSpec
-from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.storage.locks import sole_writer
+from icl_jax.storage.paths import as_path, as_run_path
 from icl_jax.training.population import abstract_state
 from icl_jax.training.step import RUNNING, Program
 
@@ -37,8 +38,7 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     """
     experiment = experiment_of(run)
     program = experiment.program
-    check_exemplars(program.source, "to embed a bank")
-    bank = program.source.loaded
+    bank = check_exemplars(program.source, "to embed a bank").loaded
     if bank.item_kind != "image":
         raise ValueError(f"bank {bank.name!r} has {bank.item_kind} items: only images are embedded")
     if not 0 <= member < len(run.members):
@@ -48,14 +48,14 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
         raise ValueError(f"embeddings are written as .npz, not as {str(path)!r}; change the file's name")
     at, state, _ = Checkpoints(run.directory / "checkpoints").restore(step=step)
     variables = member_variables(state, member)
-    outputs = _encode_bank(program, bank, variables)
+    outputs = _encode_bank(program, experiment.model, bank, variables)
     outputs = (outputs - outputs.mean((0, 1))) / (outputs.std((0, 1)) + 1e-6)
     origin = f"{run.directory.name} step {at} member {member}"
     save_embeddings(path, outputs, experiment.orders[member], program.spec.task.num_holdout, origin, bank.groups)
     return path
 
 
-def _encode_bank(program: Program, bank: Bank, variables: dict) -> np.ndarray:
+def _encode_bank(program: Program, encoder: Model, bank: Bank, variables: dict) -> np.ndarray:
     """Returns the encoder's outputs (classes, exemplars, width) of a bank of images, without pixel noise."""
 
     @jax.jit
@@ -63,7 +63,7 @@ def _encode_bank(program: Program, bank: Bank, variables: dict) -> np.ndarray:
         ids = jnp.broadcast_to(classes[:, None], (BLOCK, bank.num_exemplars))
         exemplars = jnp.broadcast_to(jnp.arange(bank.num_exemplars), ids.shape)
         keys = jnp.zeros((BLOCK, 2), jnp.uint32)
-        return program.model.encode(variables, render(program.spec.bank, arrays, ids, exemplars, keys, 0.0))
+        return encoder.encode(variables, render(program.spec.bank, arrays, ids, exemplars, keys, 0.0))
 
     arrays = jax.device_put(bank.arrays)
     classes = np.arange(-(-bank.num_classes // BLOCK) * BLOCK) % bank.num_classes  # whole blocks: one program
@@ -86,7 +86,7 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     experiment = prepare_experiment(config, origin=content)
     fresh = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_state(experiment.population()))
     origin = OfRun(str(path), "", 0, jax.tree.map(lambda x: np.asarray(x)[None], variables))
-    state = origin.apply(fresh).replace(diverged=np.full(1, RUNNING, np.int32))
+    state = dataclasses.replace(origin.apply(fresh), diverged=np.full(1, RUNNING, np.int32))
     directory = as_run_path(out)
     found = rundir.look(directory)
     if found:

@@ -21,6 +21,7 @@ import math
 import pathlib
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from typing import Any, cast
 
 import absl.logging
 import jax
@@ -227,7 +228,7 @@ class Checkpoints:
         """Orbax's writer, opened by the first save. Opening clears what killed saves left behind; in a bucket
         that may be a save of another worker's in progress, and each step clears its own."""
         return ocp.training.Checkpointer(
-            self.directory,
+            cast(Any, self.directory),  # Orbax takes pathlib's paths too
             preservation_policy=_Preserve(self._keep_last, self._keep, lambda: self._newest),
             cleanup_tmp_directories=not in_bucket(self.directory),
         )
@@ -280,8 +281,8 @@ def _read(path: pathlib.Path, step: int) -> tuple[Leaves, dict]:
     """Returns (leaves, record) of one checkpoint. Raises DamagedCheckpoint."""
     with _single_process():
         try:
-            record = _unseal(ocp.metadata(path).custom_metadata, step)
-            stored = ocp.load(path)
+            record = _unseal(ocp.metadata(cast(Any, path)).custom_metadata, step)
+            stored = ocp.load(cast(Any, path))
         except CheckpointError:
             raise
         except Exception as error:  # Orbax and its storage raise many kinds for files that are gone or cut
@@ -302,7 +303,7 @@ def _leaf(stored: Leaves, name: str, dtype: str, shape: list[int]) -> np.ndarray
     return np.asarray(stored[name])
 
 
-def _unseal(seal: dict | None, step: int) -> dict:
+def _unseal(seal: Any, step: int) -> dict:
     if not seal or "icl_jax" not in seal:
         raise DamagedCheckpoint("its metadata file is missing or empty")
     if hashlib.sha256(seal["icl_jax"].encode()).hexdigest() != seal.get("sha256"):

@@ -135,6 +135,6 @@ def stamp(path: pathlib.Path) -> tuple | None:
 def remove_tree(directory: pathlib.Path) -> None:
     """Removes a directory with all that is in it, if it is there."""
     if in_bucket(directory):
-        directory.rmtree(missing_ok=True)
+        as_path(directory).rmtree(missing_ok=True)  # pyright: ignore[reportAttributeAccessIssue] (of a bucket's path)
     else:
         shutil.rmtree(directory, ignore_errors=True)

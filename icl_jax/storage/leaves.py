@@ -44,7 +44,7 @@ def member_digests(leaves: Leaves) -> list[str]:
         head = f"{path} {leaf.dtype.name} {leaf.shape[1:]}\n".encode()
         for digest, part in zip(digests, leaf, strict=True):
             digest.update(head)
-            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return [digest.hexdigest() for digest in digests]
 
 

@@ -205,7 +205,7 @@ class MetricsWriter:
         for leftover in self.directory.glob(".*.tmp*"):
             leftover.unlink()
         for part in parts:
-            first, last = (int(group) for group in _PART.fullmatch(part.path.name).groups())
+            first, last = (int(group) for group in part.path.stem.split("-")[1:])
             if first > step:
                 part.path.unlink()
             elif last > step:

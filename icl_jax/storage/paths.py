@@ -48,11 +48,11 @@ def _bucket_path(text: str, scheme: str) -> pathlib.Path:
     """The path, through fsspec: not through TensorFlow where that happens to be installed, and with no memory of
     listings, which would hide what other workers write."""
     os.environ.setdefault("EPATH_USE_TF", "false")
-    import fsspec
+    import fsspec.config
     from etils import epath
 
     fsspec.config.conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
-    return epath.Path(text)
+    return epath.Path(text)  # pyright: ignore[reportReturnType] (it has pathlib's methods)
 
 
 def in_bucket(path: pathlib.Path) -> bool:
@@ -67,7 +67,7 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
 
 def filesystem(path: pathlib.Path):
     """Returns the fsspec filesystem of a path in a bucket."""
-    import fsspec
+    import fsspec.config
 
     return fsspec.filesystem(str(path).partition("://")[0])
 

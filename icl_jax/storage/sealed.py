@@ -125,8 +125,8 @@ def _table_digest(table: pa.Table) -> str:
             digest.update(repr(coded.dictionary.cast(pa.binary()).to_pylist()).encode())
             column = coded.indices
         nulls = pc.is_null(column).to_numpy(zero_copy_only=False)
-        digest.update(np.packbits(nulls))
-        digest.update(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy(zero_copy_only=False)))
+        digest.update(np.packbits(nulls).data)
+        digest.update(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy(zero_copy_only=False)).data)
     return digest.hexdigest()
 
 

@@ -115,7 +115,7 @@ def _plain(value):
 
 def _names(entries: list[hy.Entry]) -> dict[hy.Entry, float | str]:
     """Labels of a hyper's values: a schedule is known by where it ends, unless another ends there too."""
-    ends = {entry: float(hy.last(entry)) for entry in entries}
+    ends: dict[hy.Entry, float | str] = {entry: float(hy.last(entry)) for entry in entries}
     return ends if len(set(ends.values())) == len(ends) else {entry: grid.label_of(entry) for entry in entries}
 
 
@@ -134,8 +134,8 @@ def _cells(config: ConfigDict, runs: list[_Run], stages: Mapping[str, Earlier]) 
     for run in runs:
         member = dataclasses.replace(run.member, sources=sources_of(stated, run.labels, run.member, stages))
         about = (group.spec, member, group.data_digest, group.origin)
-        ids = [cfg.cell_id(*about, shards=group.shards, schema=schema) for schema in (cfg.SCHEMA, 1)]
-        cells.append(Cell(*ids, run.labels, member, group))
+        id_, former = (cfg.cell_id(*about, shards=group.shards, schema=schema) for schema in (cfg.SCHEMA, 1))
+        cells.append(Cell(id_, former, run.labels, member, group))
     return cells
 
 

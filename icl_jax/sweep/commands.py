@@ -85,12 +85,13 @@ def _totals(costs: list[Cost], cells: int) -> str:
     steps = sum(len(c.planned.cells) * c.steps for c in costs)
     disk = _bytes(sum(cost.disk for cost in costs))
     text = f"{cells} cells; {len(costs)} programs to run; {steps:,} member-steps; {disk} on disk"
-    if costs and all(c.seconds is not None for c in costs):
-        return f"{text}; {duration(sum(c.seconds for c in costs))} in all on this machine, compilation apart"
+    seconds = [c.seconds for c in costs if c.seconds is not None]
+    if costs and len(seconds) == len(costs):
+        return f"{text}; {duration(sum(seconds))} in all on this machine, compilation apart"
     return f"{text}; memory of what is new is an estimate, without compiling: --measure compiles, and tells the time"
 
 
-def _bytes(count: int) -> str:
+def _bytes(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -117,7 +118,7 @@ def run(
         say_of(sheet.name)(
             "no locks in a bucket: where several workers share this sweep, give each its --index and --count"
         )
-    order, failed = open_sweep(sheet, out).in_order(), 0
+    order, outcome, failed = open_sweep(sheet, out).in_order(), Outcome(), 0
     for sweep in order:
         sweep.check()  # all of them, before the first is written
     for sweep in order:

@@ -142,8 +142,9 @@ def label_of(value) -> float | str:
     layers: "0,1", or "all" for none)."""
     if isinstance(value, tuple) and all(isinstance(v, int) for v in value):
         return ",".join(map(str, value)) or "all"
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return float(value) if number else str(value)
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    return str(value)
 
 
 def _merge(points: Iterable[Point]) -> Point:

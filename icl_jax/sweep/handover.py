@@ -42,7 +42,8 @@ class OfStage:
         state = taken_over(fresh, parts, self.how.leaves, f"stage {self.folder.name!r}")
         if isinstance(fresh.diverged, jax.ShapeDtypeStruct):
             return state
-        return state.replace(diverged=np.where(diverged == RUNNING, np.asarray(fresh.diverged), 0).astype(np.int32))
+        kept = np.where(diverged == RUNNING, np.asarray(fresh.diverged), 0).astype(np.int32)
+        return dataclasses.replace(state, diverged=kept)
 
     def _gathered(self, cells: list[tuple[str, int]]) -> tuple[dict, np.ndarray]:
         """The parts that are taken over and the step of divergence, of the cells in their order; each population's

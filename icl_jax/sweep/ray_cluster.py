@@ -7,6 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 CHIPS = ("TPU", "GPU")  # Ray's names; of the two, a task takes what comes first in the cluster
 _BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}  # TPU chips of a task, as they lie on their host
@@ -15,7 +16,7 @@ _ANSWER_S = 10.0
 _STORE_BYTES = 80 * 2**20  # Ray's object store, of which next to nothing is needed
 
 
-def import_ray():
+def import_ray() -> Any:
     """Returns the module ray. ValueError when it is not installed."""
     try:
         import ray
@@ -45,7 +46,7 @@ def connect(address: str = "") -> None:
 def _init(**options) -> None:
     ray = import_ray()
     with contextlib.suppress(AttributeError):  # a paragraph for each process that dies; Ray has no setting for it
-        ray._private.worker._worker_logs_enabled = False
+        ray._private.worker._worker_logs_enabled = False  # pyright: ignore[reportAttributeAccessIssue]
     ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
 
 
@@ -74,10 +75,10 @@ class Share:
     chips: int = 0
     kind: str = ""
 
-    def task(self, function: Callable):
+    def task(self, function: Callable) -> Any:
         """Returns a Ray task that runs the function in a fresh process, in which JAX sees the share alone. One whose
         process dies is not run again: who started it hears of that."""
-        options = {"num_cpus": self.cpus, "max_calls": 1, "max_retries": 0}
+        options: dict[str, Any] = {"num_cpus": self.cpus, "max_calls": 1, "max_retries": 0}
         if self.kind == "GPU":
             options["num_gpus"] = self.chips
         elif self.kind:

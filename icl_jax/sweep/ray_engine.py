@@ -51,7 +51,7 @@ def run(
 
 def _run_all(stages: "list[tuple[Folder, list[Job]]]", share: Share, say: Say, stop: GracefulStop) -> Outcome:
     """Runs one stage after another."""
-    failed = 0
+    outcome, failed = Outcome(), 0
     for folder, jobs in stages:
         if len(stages) > 1:
             say(f"stage {folder.name}" if folder.is_stage else f"{folder.name}, after its stages")

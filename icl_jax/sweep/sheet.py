@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -54,12 +55,13 @@ def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet
     """
     module, scale = cfg.load_module(source)
     config = cfg.call_hook(module, "get_config", scale)
-    found = {
+    found: dict[str, Any] = {
         name: cfg.call_hook(module, name, _scale_of(module, name, scale)) for name in HOOKS if hasattr(module, name)
     }
     _check_hooks(found, module.__file__)
     doc, changes = inspect.getdoc(module) or "", changes or {}
-    points, stages = found.get("get_sweep", [Point()]), _stages(found)
+    points: Grid = found.get("get_sweep", [Point()])
+    stages = _stages(found)
     if FORMER in repr((config.bank.path, [point.changes for point in points])):
         config, points = _today(config), [Point(_today_of(point.changes), point.labels) for point in points]
     own = {path: value for path, value in changes.items() if not path.startswith(_PREFIXES)}

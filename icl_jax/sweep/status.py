@@ -46,7 +46,7 @@ def state_of(folder: Folder, job: Job) -> State:
     step = max(reached(folder.run_directory(job.id)), 0)
     done = is_done(folder, job)
     if done:
-        word, step = "done", done_facts(folder, job.id)["steps"]
+        word, step = "done", (done_facts(folder, job.id) or {"steps": job.steps})["steps"]
     elif folder.claimed(job.id) or (not folder.has_locks and folder.attempt(job.id)):
         word = "running"
     else:

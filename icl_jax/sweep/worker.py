@@ -105,8 +105,9 @@ def attempt(folder: Folder, job: Job, say: Say, progress: bool) -> str:
 def _killed_for_memory(folder: Folder, job: Job) -> bool:
     """Whether the last attempt here ended by the kernel's killer: it left its note, and the count has grown."""
     before = folder.attempt(job.id)
-    here = before is not None and before["host"] == socket.gethostname()
-    return here and kernel_kills() > before["kernel_kills"]
+    if before is None or before["host"] != socket.gethostname():
+        return False
+    return kernel_kills() > before["kernel_kills"]
 
 
 def split(folder: Folder, job: Job, why: str, say: Say) -> str:

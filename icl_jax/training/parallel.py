@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.stages import Wrapped
 
 AXIS = "devices"
 
@@ -55,7 +56,7 @@ class Layout:
         """Which part of its members' batches this device has; called inside the mapped function."""
         return 0 if self.batch_shards == 1 else jax.lax.axis_index(AXIS) % self.batch_shards
 
-    def map(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+    def map(self, fn: Callable, donate: tuple[int, ...] = ()) -> Wrapped:
         """Returns `fn` (a function of one device's members) run on every device."""
         return jax.pmap(fn, axis_name=AXIS, devices=self._devices(), donate_argnums=donate)
 

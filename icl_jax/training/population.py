@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.stages import Wrapped
 
 from icl_jax import hypers as hy
 from icl_jax.devices import release_memory
@@ -33,7 +34,7 @@ class Evaluation:
 
     every: int
     evals: tuple[Eval, ...]
-    evaluate: Callable
+    evaluate: Wrapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Population:
     shared: Any  # Shared, one copy per device
     patches: Any  # interventions (devices, width, ...)
     acting: tuple[Patch, ...]  # the same in host memory, arrays with a leading member axis
-    start: Callable
-    chunk: Callable
+    start: Wrapped
+    chunk: Wrapped
     evaluations: tuple["Evaluation", ...]
 
     def acts(self, during: str, after: int, step: int) -> dict[str, np.ndarray]:
@@ -222,7 +223,7 @@ def _evaluate(program: Program, evals, state: MemberState, fixed, inputs: Member
             model_shared=shared.model,
         )
         measure = lambda e: e.run(
-            program.model, variables, fixed["sets"][e.name], context.replace(arrays=shared.evals[e.name])
+            program.model, variables, fixed["sets"][e.name], dataclasses.replace(context, arrays=shared.evals[e.name])
         )
         return {e.name: measure(e) for e in evals}
 

@@ -3,7 +3,7 @@
 Each is built by a component (`icl_jax.registry`). Exemplar sequences are the first implementation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.struct
@@ -29,38 +29,51 @@ class Source(Protocol):
 
     def shared(self) -> PyTree:
         """Returns host arrays of which every device has one copy."""
+        ...
 
     def own(self, members: Sequence[Member]) -> PyTree:
         """Returns host arrays with a leading member axis."""
+        ...
 
     def feed(self, member: Member, start: int, stop: int) -> PyTree:
         """Returns numpy arrays (stop - start, batch, ...) of the steps from `start` on, a function of the member and
         the steps alone, so that no checkpoint holds data state. Asked only where `is_fed`."""
+        ...
 
     def prepare(self, own: PyTree, h: Mapping[str, jax.Array]) -> PyTree:
         """Returns a member's tables; once per member, inside jit, or in every step where a hyper behind them has a
         schedule."""
+        ...
 
     def draw(self, tables: PyTree, shared: PyTree, h, seed, step, first, count: int, fed: PyTree | None) -> Batch:
         """Returns sequences first .. first + count - 1 of batch `step` of one member. fed: their part of `feed`."""
+        ...
 
 
 class Model(Protocol):
     """A network as pure functions (`icl_jax.models.build.Model` says the whole contract)."""
 
-    sites: Mapping[str, tuple[str, ...]]
+    @property
+    def sites(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the axes of each site."""
+        ...
 
     def shared(self) -> PyTree:
         """Returns frozen weights of which every device has one copy; hashed, not checkpointed."""
+        ...
 
     def init(self, key: jax.Array) -> dict:
         """Returns {"params": ..., "stats": ...} of one member."""
+        ...
 
-    def apply(self, variables: dict, inputs: PyTree, **how) -> Any:
-        """Returns logits, stats and taps."""
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """A function of variables and inputs that returns logits, stats and taps."""
+        ...
 
     def decay_groups(self, params: PyTree) -> PyTree:
         """Returns the group of weight decay of each leaf, "" for none."""
+        ...
 
 
 class Objective(Protocol):
@@ -74,6 +87,7 @@ class Objective(Protocol):
         The trainer divides, over all devices and parts of the batch: a weight that is a Python number is the same for
         each of them, so means are averaged; an array is summed first.
         """
+        ...
 
 
 @flax.struct.dataclass
@@ -98,18 +112,27 @@ class Eval(Protocol):
     `storage.arrays.MOST` is kept in files beside the table.
     """
 
-    name: str
-    axes: Mapping[str, tuple[str, ...]]
-    coords: Mapping[str, tuple]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    @property
+    def coords(self) -> Mapping[str, tuple]: ...
 
     def arrays(self) -> PyTree:
         """Returns host arrays of which every device has one copy, such as tokenised prompts."""
+        ...
 
     def prepare(self, arrays: PyTree, tables: PyTree, h, seed: jax.Array) -> PyTree:
         """Returns the eval set of one member, inside jit. tables: of the source; seed: uint32 scalar."""
+        ...
 
     def run(self, model: Model, variables: dict, eval_set: PyTree, context: EvalContext) -> dict[str, jax.Array]:
         """Returns metric -> array of one member, inside jit; it may take gradients."""
+        ...
 
     def finish(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the results out of what `run` gave, with a leading member axis: what jit cannot do."""
+        ...

@@ -79,7 +79,7 @@ def is_large(found: Labelled, most: int | None = MOST) -> bool:
 def _reduced(found: Labelled) -> Labelled:
     flat = found.values.reshape(len(found.values), -1)
     unknown = np.isnan(flat).all(axis=1)
-    known = np.where(unknown[:, None], 0.0, flat)
+    known = np.where(np.asarray(unknown)[:, None], 0.0, flat)
     columns = [np.where(unknown, np.nan, reduce(known, axis=1)) for reduce in REDUCTIONS.values()]
     return Labelled(np.stack(columns, axis=1), (REDUCTION,), {REDUCTION: tuple(REDUCTIONS)})
 

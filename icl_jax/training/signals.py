@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Any
 
 
 class GracefulStop:
@@ -13,7 +14,7 @@ class GracefulStop:
 
     def __init__(self):
         self.requested = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "GracefulStop":
         if threading.current_thread() is threading.main_thread():

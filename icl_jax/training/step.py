@@ -106,7 +106,7 @@ def train_step(program: Program, shared: Shared, inputs: MemberInputs, tables, p
         spec.train, h, state.step, grads, state.opt_state, state.params, groups, program.decays
     )
     norm = optax.tree.norm(grads)
-    new = state.replace(params=params, stats=stats, opt_state=opt_state)
+    new = dataclasses.replace(state, params=params, stats=stats, opt_state=opt_state)
     metrics = {**values, "grad_norm": norm}
     metrics["learning_rate"] = optim.learning_rate(spec.train, h, state.step)
     return _advance(state, new, jnp.isfinite(values["loss"]) & jnp.isfinite(norm)), metrics
@@ -154,7 +154,7 @@ def _accumulated(part, parts: int, stats, first, count: int, fed) -> _Part:
 
     def step(stats, xs):
         found = part(stats, xs[0], size, xs[1])
-        return found.stats, found.replace(stats=None)
+        return found.stats, dataclasses.replace(found, stats=None)
 
     stats, found = jax.lax.scan(step, stats, (firsts, fed))
     over = lambda name, x: x.sum(0) if name in found.weights else x.mean(0)
@@ -193,4 +193,4 @@ def _advance(old: MemberState, new: MemberState, finite: jax.Array) -> MemberSta
     running = (old.diverged == RUNNING) & finite
     kept = jax.tree.map(lambda n, o: jnp.where(running, n, o), new, old)
     diverged = jnp.where((old.diverged == RUNNING) & ~finite, old.step, old.diverged)
-    return kept.replace(step=old.step + 1, diverged=diverged)
+    return dataclasses.replace(kept, step=old.step + 1, diverged=diverged)

@@ -101,7 +101,7 @@ def _over_time(cell, x: jax.Array, tap: Tap) -> jax.Array:
     num_tokens = x.shape[1]
     carry = (jnp.zeros((x.shape[0], x.shape[2]), x.dtype),) * cell.num_carries
 
-    tap_of, patches = tap.along("token", num_tokens, tap.sites)
+    tap_of, patches = tap.along("token", num_tokens, tuple(tap.sites))
 
     def step(carry, xs):
         now = tap_of(xs[1])

@@ -63,9 +63,9 @@ class Embedder(nnx.Module):
         key: (B,) keys that shift one-hot positions at random, one shift per sequence (None: no shift).
         """
         shown = self.table[labels[:, :-1]].astype(features.dtype)
-        task = self.table[task][:, None].astype(features.dtype) if self.place.first_item else None
+        asked = self.table[task][:, None].astype(features.dtype) if self.place.first_item else None
         build = self._interleave if self.spec.labels == "interleaved" else self._concatenate
-        return self._place(build(features, shown, task), key).astype(self.spec.dtype)
+        return self._place(build(features, shown, asked), key).astype(self.spec.dtype)
 
     def _interleave(self, features, shown, task):
         pairs = jnp.stack([features[:, :-1], shown], axis=2)
@@ -88,7 +88,7 @@ class Embedder(nnx.Module):
         spec, place = self.spec, self.place
         if spec.positions == "sinusoidal":
             return tokens + sinusoid(place.num_tokens, place.core, spec.position_scale)[None].astype(tokens.dtype)
-        if spec.positions == "learned":
+        if self.positions is not None:
             return tokens + self.positions[...][None].astype(tokens.dtype)
         if spec.positions == "onehot":
             return jnp.concatenate([tokens, self._slots(tokens, key)], axis=-1)

@@ -138,6 +138,13 @@ class Conv(nnx.Module):
 class Block(nnx.Module):
     """1x1 - 3x3 - 1x1 with norms, and a projected shortcut in the first block of a group."""
 
+    conv_0: Conv
+    conv_1: Conv
+    conv_2: Conv
+    norm_0: BatchNorm
+    norm_1: BatchNorm
+    norm_2: BatchNorm
+
     def __init__(self, inputs: int, outputs: int, stride: int, project: bool, dtype: str):
         inner = outputs // BOTTLENECK
         shapes = ((inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1))
@@ -151,7 +158,7 @@ class Block(nnx.Module):
         y = jax.nn.relu(self.norm_0(self.conv_0(x), train, mean))
         y = jax.nn.relu(self.norm_1(self.conv_1(y), train, mean))
         y = self.norm_2(self.conv_2(y), train, mean)
-        if self.shortcut_conv:
+        if self.shortcut_conv and self.shortcut_norm:
             x = self.shortcut_norm(self.shortcut_conv(x), train, mean)
         return jax.nn.relu(x + y)
 
