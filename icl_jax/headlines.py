@@ -19,7 +19,14 @@ Coords = tuple[tuple[str, Any], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """title: what it is called; suite: the suite or eval; at: (axis, label) of each axis of the metric, sorted."""
+    """title: what it is called; suite: the suite or eval; at: (axis, label) of each axis of the metric, sorted.
+
+    >>> from icl_jax.headlines import Headline
+    >>> Headline("ICL", "fewshot_holdout").subject
+    'in-context accuracy'
+    >>> Headline("Query", "along", "loss", (("position", 4),)).measure
+    'loss, along (position 4)'
+    """
 
     title: str
     suite: str
@@ -28,37 +35,76 @@ class Headline:
 
     @property
     def is_default(self) -> bool:
-        """Whether it is the accuracy in context or in weights."""
+        """Whether it is the accuracy in context or in weights.
+
+        >>> from icl_jax.headlines import Headline
+        >>> Headline("ICL", "fewshot_holdout").is_default, Headline("ICL", "fewshot_holdout", "loss").is_default
+        (True, False)
+        """
         return self.title in _LONG and self.metric == "accuracy" and not self.at
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether it lies between 0 and 1, more being better."""
+        """Whether it lies between 0 and 1, more being better.
+
+        >>> from icl_jax.headlines import Headline
+        >>> Headline("ICL", "fewshot_holdout").is_accuracy, Headline("ICL", "fewshot_holdout", "loss").is_accuracy
+        (True, False)
+        """
         return self.metric in ("accuracy", "accuracy_all", "accuracy_context")
 
     @property
     def long(self) -> str:
-        """Returns "In-context", "In-weights", or its title."""
+        """Returns "In-context", "In-weights", or its title.
+
+        >>> from icl_jax.headlines import Headline
+        >>> Headline("ICL", "fewshot_holdout").long, Headline("Query", "along", "loss").long
+        ('In-context', 'Query')
+        """
         return _LONG[self.title] if self.is_default else self.title
 
     @property
     def subject(self) -> str:
-        """Returns what is measured: "in-context accuracy", or its title."""
+        """Returns what is measured: "in-context accuracy", or its title.
+
+        >>> from icl_jax.headlines import Headline
+        >>> Headline("ICL", "fewshot_holdout").subject, Headline("Query", "along", "loss").subject
+        ('in-context accuracy', 'Query')
+        """
         return f"{self.long.lower()} accuracy" if self.is_default else self.title
 
     @property
     def measure(self) -> str:
-        """Returns "accuracy, fewshot_holdout", "loss, along (position 3)"."""
+        """Returns "accuracy, fewshot_holdout", "loss, along (position 3)".
+
+        >>> from icl_jax.headlines import Headline
+        >>> Headline("Query", "along", "loss", (("position", 4),)).measure
+        'loss, along (position 4)'
+        """
         return f"{self.metric}, {self.suite}" + (f" ({place(self.at)})" if self.at else "")
 
 
 def place(at: Coords) -> str:
-    """Returns coordinates as "layer 1, set a"."""
+    """Returns coordinates as "layer 1, set a".
+
+    >>> from icl_jax import headlines
+    >>> headlines.place((("layer", 1), ("set", "a")))
+    'layer 1, set a'
+    """
     return ", ".join(f"{axis} {label}" for axis, label in at)
 
 
 def coords_of(at: Mapping[str, Any] | Sequence) -> Coords:
-    """Returns coordinates, axis -> label, in their one form."""
+    """Returns coordinates, axis -> label, in their one form.
+
+    >>> from icl_jax import headlines
+    >>> headlines.coords_of({"set": "a", "layer": 1})
+    (('layer', 1), ('set', 'a'))
+    >>> headlines.coords_of(3)
+    Traceback (most recent call last):
+        ...
+    ValueError: coordinates 3: give a label for each axis, such as {'position': 3}
+    """
     try:
         return tuple(sorted((str(axis), label) for axis, label in dict(at).items()))
     except (TypeError, ValueError):
@@ -71,6 +117,13 @@ def headlines_of(evals: Mapping[str, Any], suites: Sequence[str] | None = None) 
     name suites.
 
     suites: those that run, where `icl` and `iwl` are checked too. ValueError for fields and titles that cannot be.
+
+    >>> from icl_jax import headlines
+    >>> [headline.subject for headline in headlines.headlines_of(config.evals)]
+    ['in-context accuracy', 'in-weights accuracy']
+    >>> query = {"title": "Query", "eval": "along", "metric": "loss", "at": {"position": 4}}
+    >>> headlines.headlines_of({"headlines": (query,)})
+    (Headline(title='Query', suite='along', metric='loss', at=(('position', 4),)),)
     """
     stated = tuple(evals.get("headlines", ()))
     if not stated:
@@ -87,7 +140,14 @@ def headlines_of(evals: Mapping[str, Any], suites: Sequence[str] | None = None) 
 
 
 def shown_of(evals: Mapping[str, Any]) -> tuple[Headline, ...]:
-    """Returns the headlines of a config or, where it has none, the training loss."""
+    """Returns the headlines of a config or, where it has none, the training loss.
+
+    >>> from icl_jax import headlines
+    >>> [headline.title for headline in headlines.shown_of(config.evals)]
+    ['ICL', 'IWL']
+    >>> headlines.shown_of({"icl": "", "iwl": ""})
+    (Headline(title='Loss', suite='train', metric='loss', at=()),)
+    """
     return headlines_of(evals) or (Headline("Loss", "train", "loss"),)
 
 
@@ -106,7 +166,15 @@ def _headline(fields: Mapping[str, Any]) -> Headline:
 
 def check_named(headlines: Sequence[Headline], evals: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raises ValueError for a headline of an eval that does not run, or called like one. names: of the suites and evals
-    that run."""
+    that run.
+
+    >>> from icl_jax import headlines
+    >>> evals = {"headlines": ({"title": "Query", "eval": "alonk"},)}
+    >>> headlines.check_named(headlines.headlines_of(evals), evals, ["fewshot_holdout", "along"])
+    Traceback (most recent call last):
+        ...
+    ValueError: evals.headlines: no eval 'alonk' runs; did you mean 'along'?
+    """
     if not evals.get("headlines"):
         return
     for headline in headlines:
@@ -122,6 +190,13 @@ def check_measured(
     """Raises ValueError for a headline whose metric its eval does not have, or that is not one number in the table.
 
     axes: suite or eval -> metric -> axis -> labels; most: numbers that a metric may have in the table.
+
+    >>> from icl_jax import headlines
+    >>> query = headlines.Headline("Query", "along", "loss", (("position", 5),))
+    >>> headlines.check_measured([query], {"along": {"loss": {"position": range(5)}}}, most=10_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: headline 'Query': loss of 'along' has no position 5; it has 0, 1, 2, 3, 4
     """
     for headline in headlines:
         where, metrics = f"headline {headline.title!r}:", axes[headline.suite]
@@ -137,7 +212,14 @@ def check_measured(
 
 
 def check_place(what: str, at: Coords, axes: Mapping[str, Sequence]) -> None:
-    """Raises ValueError for coordinates that are not one label on each axis of a metric. axes: axis -> labels."""
+    """Raises ValueError for coordinates that are not one label on each axis of a metric. axes: axis -> labels.
+
+    >>> from icl_jax import headlines
+    >>> headlines.check_place("loss of 'along'", (), {"position": range(5)})
+    Traceback (most recent call last):
+        ...
+    ValueError: loss of 'along' is one number for each position; say at which (position: 0, 1, 2, 3, 4)
+    """
     given = dict(at)
     for axis in given:
         if axis not in axes:

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" or the list of known names, to end an error message with."""
+    """Returns "; did you mean 'x'?" or the list of known names, to end an error message with.
+
+    >>> from icl_jax.names import suggest
+    >>> suggest("transfomer", ["lstm", "transformer"])
+    "; did you mean 'transformer'?"
+    >>> suggest("x", ["lstm", "transformer"])
+    '; known: lstm, transformer'
+    """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

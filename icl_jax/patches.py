@@ -24,13 +24,28 @@ Sites = Mapping[str, Axes]
 
 
 def canonical(site: str) -> str:
-    """Returns the name of a site out of any of its names."""
+    """Returns the name of a site out of any of its names.
+
+    >>> from icl_jax import patches
+    >>> patches.canonical("pattern"), patches.canonical("resid")
+    ('attn_probs', 'resid')
+    """
     return ALIASES.get(site, site)
 
 
 def parse(name: str, fields: Mapping[str, Any]) -> tuple[PatchSpec, PatchNumbers]:
     """Returns a patch out of its fields. ValueError for a name or a field that does not exist, or a value of another
-    type or out of range."""
+    type or out of range.
+
+    >>> from icl_jax import patches
+    >>> spec, numbers = patches.parse("cut", {"site": "pattern", "mode": "multiply", "layers": 0})
+    >>> spec.site, spec.mode, numbers.value, numbers.layers
+    ('attn_probs', 'multiply', 0.0, (0,))
+    >>> patches.parse("cut", {"site": "resid", "valu": 1})
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown field 'valu' in patches.cut; did you mean 'value'?
+    """
     if not isinstance(fields, Mapping) and not hasattr(fields, "items"):
         raise ValueError(f"patches.{name} = {fields!r}: give its fields, such as {{'site': 'attn_probs'}}")
     if not name or not all(c.isalnum() or c in "_- " for c in name):
@@ -58,7 +73,18 @@ def check_patches(
     spec: RunSpec, numbers: Iterable[Mapping[str, PatchNumbers]], sites: Sites, sets: Iterable[str]
 ) -> None:
     """Raises ValueError for a patch that a run's model cannot have. numbers: of each member, by name of a patch;
-    sites, sets: of the model, as for `check_static`."""
+    sites, sets: of the model, as for `check_static`.
+
+    >>> import dataclasses
+    >>> from icl_jax import patches
+    >>> from icl_jax.runs.config import run_spec
+    >>> spec, numbers = patches.parse("cut", {"site": "resid", "layers": 2})
+    >>> changed = dataclasses.replace(run_spec(config), patches=(("cut", spec),))
+    >>> patches.check_patches(changed, [{"cut": numbers}], run.model.sites, ["all"])
+    Traceback (most recent call last):
+        ...
+    ValueError: patches.cut.layers = (2,): 2 is not among 0 to 1
+    """
     numbers, sets = list(numbers), list(sets)
     for name, patch in spec.patches:
         check_options(f"patches.{name}", patch)
@@ -69,7 +95,15 @@ def check_patches(
 
 def check_static(where: str, patch: Any, sites: Sites, sets: Iterable[str]) -> None:
     """Raises ValueError for a site, a mode or tokens that a model lacks. patch: a PatchSpec, or anything with these of
-    its fields; where: what the messages call it."""
+    its fields; where: what the messages call it.
+
+    >>> from icl_jax import patches
+    >>> spec, _ = patches.parse("cut", {"site": "resid", "tokens": "labels"})
+    >>> patches.check_static("patches.cut", spec, run.model.sites, ["all", "label"])
+    Traceback (most recent call last):
+        ...
+    ValueError: patches.cut: no set of tokens 'labels' among all, label; did you mean 'label'?
+    """
     if not patch.site:
         raise ValueError(f"{where} names no site; set its site to one of {', '.join(sites)}")
     if patch.site not in sites:
@@ -116,7 +150,12 @@ def _close(name: str, known: Iterable[str]) -> str:
 
 
 def edge(tokens: str) -> tuple[str, str]:
-    """Returns (a, b) of "a -> b", or ("", a) of a set "a"."""
+    """Returns (a, b) of "a -> b", or ("", a) of a set "a".
+
+    >>> from icl_jax import patches
+    >>> patches.edge("item -> label"), patches.edge("label")
+    (('item', 'label'), ('', 'label'))
+    """
     begin, arrow, end = tokens.partition("->")
     return (begin.strip(), end.strip()) if arrow else ("", tokens.strip())
 
@@ -141,7 +180,14 @@ def _check_numbers(where: str, patch: PatchSpec, numbers: PatchNumbers, axes: Ax
 
 def settings(numbers: Mapping[str, PatchNumbers]) -> dict[str, float | str]:
     """Returns the numbers of a member's patches by field, "patches.NAME.FIELD": numbers, or a text of layers and
-    heads ("all")."""
+    heads ("all").
+
+    >>> from icl_jax import patches
+    >>> _, numbers = patches.parse("cut", {"site": "resid", "layers": (0, 1)})
+    >>> patches.settings({"cut": numbers})
+    {'patches.cut.value': 0.0, 'patches.cut.layers': '0,1', 'patches.cut.heads': 'all', 'patches.cut.start': 0.0,
+     'patches.cut.stop': 0.0, 'patches.cut.on': 1.0}
+    """
     return {
         f"patches.{name}.{field}": _shown(value)
         for name, own in sorted(numbers.items())

@@ -26,6 +26,16 @@ def load(path: str | pathlib.Path) -> dict[str, str]:
 
     A file of the same name that was run before, with another text, gives way, with all that it registered. ValueError
     where there is no such file and for whatever goes wrong in it.
+
+    >>> entry = plugins.load(plugin)
+    >>> entry
+    {'path': '.../falling.py', 'digest': '...'}
+    >>> icl_jax.default_config(plugins=[plugin]).hypers.power  # a hyper that it declares, at its default
+    (0.5,)
+    >>> plugins.load(directory / "none.py")
+    Traceback (most recent call last):
+        ...
+    ValueError: plugin .../none.py cannot be read: ... No such file or directory: ...
     """
     path = pathlib.Path(path).absolute()
     try:
@@ -38,7 +48,15 @@ def load(path: str | pathlib.Path) -> dict[str, str]:
 
 
 def load_all(paths: Iterable[str | pathlib.Path]) -> tuple[dict[str, str], ...]:
-    """Returns the entries of several files (`load`). ValueError for two of one name."""
+    """Returns the entries of several files (`load`). ValueError for two of one name.
+
+    >>> [sorted(entry) for entry in plugins.load_all([plugin])]
+    [['digest', 'path']]
+    >>> plugins.load_all([plugin, plugin])
+    Traceback (most recent call last):
+        ...
+    ValueError: two plugins are called 'falling', by which what they register is told apart; rename one
+    """
     paths = [pathlib.Path(path) for path in paths]
     names = [path.stem for path in paths]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -47,7 +65,15 @@ def load_all(paths: Iterable[str | pathlib.Path]) -> tuple[dict[str, str], ...]:
 
 
 def require(entries: Iterable[Entry]) -> None:
-    """Sees that the plugins of a config are registered. ValueError for one whose text is not found."""
+    """Sees that the plugins of a config are registered. ValueError for one whose text is not found.
+
+    >>> config = icl_jax.default_config(plugins=[plugin])
+    >>> plugins.require(config.plugins)
+    >>> plugins.require([{"path": "lost.py", "digest": "0123456789abcdef"}])
+    Traceback (most recent call last):
+        ...
+    ValueError: plugin lost.py (digest 0123456789abcdef) is not there: bring that text back, or run it first ...
+    """
     for entry in entries:
         if not isinstance(entry, Mapping) and not hasattr(entry, "items"):
             raise ValueError(f"config.plugins has {entry!r}: name files in default_config(plugins=[...])")
@@ -57,28 +83,55 @@ def require(entries: Iterable[Entry]) -> None:
 
 def digests(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Returns the digests of those plugins of a config that decide what a run is: not of those that register evals
-    alone, whose digest is part of what these measure (`digest_of`)."""
+    alone, whose digest is part of what these measure (`digest_of`).
+
+    >>> entry = plugins.load(plugin)
+    >>> plugins.digests([entry]) == (entry["digest"],)
+    True
+    """
     return tuple(sorted(e["digest"] for e in entries if registry.roles_of(_owner(_name(e))) != {"eval"}))
 
 
 def digest_of(component: registry.Component) -> str:
-    """Returns the digest of the plugin that registered a component, "" for none."""
+    """Returns the digest of the plugin that registered a component, "" for none.
+
+    >>> from icl_jax import registry
+    >>> entry = plugins.load(plugin)
+    >>> plugins.digest_of(registry.find("schedule", "falling")) == entry["digest"]
+    True
+    >>> plugins.digest_of(registry.find("schedule", "cosine"))
+    ''
+    """
     owner = registry.owner_of(component)
     return next((digest for name, digest in _ACTIVE.items() if _owner(name) == owner), "")
 
 
 def foreign_hypers(entries: Iterable[Entry]) -> set[str]:
-    """Returns the hypers that plugins have brought which a config does not name: it is to be read without them."""
+    """Returns the hypers that plugins have brought which a config does not name: it is to be read without them.
+
+    >>> entry = plugins.load(plugin)  # it declares a hyper, power
+    >>> plugins.foreign_hypers([]), plugins.foreign_hypers([entry])
+    ({'power'}, set())
+    """
     return registry.brought_by_others(_owner(_name(entry)) for entry in entries)
 
 
 def texts(entries: Iterable[Entry]) -> dict[str, str]:
-    """Returns the text of each plugin of a config, by name; they were loaded here."""
+    """Returns the text of each plugin of a config, by name; they were loaded here.
+
+    >>> entry = plugins.load(plugin)
+    >>> plugins.texts([entry]) == {"falling": plugin.read_text()}
+    True
+    """
     return {_name(entry): _TEXTS[entry["digest"]] for entry in entries}
 
 
 def accept(entries: Sequence[Entry], found: Mapping[str, str]) -> None:
-    """Registers plugins whose `texts` another process of the same user sends, such as a sweep's driver."""
+    """Registers plugins whose `texts` another process of the same user sends, such as a sweep's driver.
+
+    >>> entry = plugins.load(plugin)
+    >>> plugins.accept([entry], plugins.texts([entry]))  # what a worker does with what its driver sends
+    """
     for entry in entries:
         _activate(entry, found[_name(entry)])
 

@@ -23,7 +23,13 @@ Axes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Reads:
-    """When a component reads a hyper: `when` of the run's spec, and in words what that takes."""
+    """When a component reads a hyper: `when` of the run's spec, and in words what that takes.
+
+    >>> from icl_jax import registry
+    >>> clips = registry.find("optimiser", "adam").reads["clip_norm"]
+    >>> clips.needs
+    'train.clip True'
+    """
 
     when: Callable[[RunSpec], bool]
     needs: str
@@ -39,6 +45,11 @@ class Component:
     hypers: those that it may read, all of them; reads: of these, the ones that it reads in some specs only. sections:
     of the config that decide it, beside its name and its options, whole ("model") or by field ("model.width").
     checks: functions of the spec that raise ValueError for what cannot be built.
+
+    >>> from icl_jax import registry
+    >>> cosine = registry.find("schedule", "cosine")
+    >>> cosine.build, sorted(cosine.hypers)
+    ('icl_jax.training.optim:cosine', ['final_lr_fraction', 'learning_rate', 'warmup_steps'])
     """
 
     role: str
@@ -52,7 +63,12 @@ class Component:
     checks: tuple[Callable[[RunSpec], None], ...] = ()
 
     def builder(self) -> Callable:
-        """Returns what builds the component; imports its module."""
+        """Returns what builds the component; imports its module.
+
+        >>> from icl_jax import registry
+        >>> registry.find("schedule", "cosine").builder().__name__
+        'cosine'
+        """
         return load(self.build)
 
 
@@ -64,6 +80,11 @@ class SourceComponent(Component):
     resolve: spec -> spec, in which defaults that depend on the machine are concrete. room: (spec, largest value of
     each hyper) -> fields of `task` raised to what that needs in the program. tables: hypers that decide what `prepare`
     gives; suites: whether the suites of `icl_jax.evals` can be drawn from it, as from `data.source.Exemplars`.
+
+    >>> from icl_jax import registry
+    >>> source = registry.find("source", "exemplars")
+    >>> source.parts, source.suites
+    (('bank',), True)
     """
 
     digest: str | Callable
@@ -84,6 +105,10 @@ class BankComponent(Component):
     between two runs of a process; of_members: build takes the members too, as what they take decides it. find: bank
     spec -> the same with where its data lie on this machine, ValueError where they are not; prepare: directory -> what
     was done there to make them, in words; detail: for listings.
+
+    >>> from icl_jax import registry
+    >>> {name: bank.item_kind for name, bank in registry.components("bank").items()}
+    {'omniglot': 'image', 'glyphs': 'image', 'gaussian': 'vector', 'symbols': 'symbol', ...}
     """
 
     item_kind: str
@@ -106,6 +131,12 @@ class ModelComponent(Component):
     with (items, train, mean). A head: build(spec of the model, width, vocab_size, options) -> `models.build.Head`.
     decay: part of a parameter's path -> group of weight decay ("*": all others), with a hyper decay_GROUP each.
     batch_stats: it keeps moving averages of batch moments.
+
+    >>> from icl_jax import registry
+    >>> [name for name, encoder in registry.components("encoder").items() if encoder.batch_stats]
+    ['resnet']
+    >>> registry.find("core", "transformer").decay  # its MLPs by hyper decay_mlp, all else by decay_attention
+    {'mlp': 'mlp', '*': 'attention'}
     """
 
     decay: Mapping[str, str] = field(default_factory=dict)
@@ -117,6 +148,10 @@ class FrontendComponent(ModelComponent):
     """From inputs to tokens. build(spec of the model, facts of the inputs, options) -> `models.build.Frontend`.
 
     parts: roles that it needs a component of, each an attribute of the same name.
+
+    >>> from icl_jax import registry
+    >>> registry.find("frontend", "pairs").parts
+    ('encoder',)
     """
 
     parts: tuple[str, ...] = ()
@@ -129,6 +164,13 @@ class CoreComponent(ModelComponent):
     sites: spec of the model -> axes of each site that it taps. state_size: (spec of the model, width, tokens) ->
     numbers carried per sequence from one token to the next; flops: the same arguments -> floating-point operations
     per token, forward, in a sequence of so many tokens. rotary: it can have rotary positions.
+
+    >>> from icl_jax import registry
+    >>> transformer = registry.find("core", "transformer")
+    >>> transformer.sites(config.model)["attn_probs"]
+    ('layer', 'sequence', 'head', 'query', 'key')
+    >>> transformer.flops(config.model, 16, 9)  # width 16, 9 tokens; per token
+    5248
     """
 
     sites: Callable[[Any], Mapping[str, Axes]]
@@ -139,7 +181,12 @@ class CoreComponent(ModelComponent):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserComponent(Component):
-    """An optimiser of optax. optax_name: its name there; arguments: hyper -> its argument there."""
+    """An optimiser of optax. optax_name: its name there; arguments: hyper -> its argument there.
+
+    >>> from icl_jax import registry
+    >>> registry.find("optimiser", "momentum").arguments
+    {'b1': 'momentum'}
+    """
 
     optax_name: str
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -151,6 +198,10 @@ class EvalComponent(Component):
 
     suites: options -> names of the suites on whose sequences it looks, which the run must have. digest: options -> of
     the data that it stands on, such as a file of prompts. The two, and its options, are what its numbers mean.
+
+    >>> from icl_jax import registry
+    >>> registry.find("eval", "positions").doc
+    "Loss and accuracy at each item of a suite's sequences, from the first of the context to the query."
     """
 
     suites: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
@@ -189,6 +240,13 @@ def register(component: Component) -> Component:
     One that the same function builds takes the place of the former, so that a file may be read twice. Raises
     ValueError for a name in use, for what a component of its role cannot say, and for a hyper that another component
     declares differently.
+
+    >>> from icl_jax.registry import Component, components, register, shared
+    >>> half = lambda train, h, step, warmup: h["learning_rate"] / 2
+    >>> reads = shared("learning_rate")
+    >>> added = register(Component(role="schedule", name="half", doc="Half the peak.", build=half, hypers=reads))
+    >>> list(components("schedule"))  # as config.train.schedule may name them
+    ['constant', 'rsqrt', 'cosine', 'linear', 'half']
     """
     if not _origin(component).startswith("icl_jax.") and not isinstance(component, OptimiserComponent):
         _load_declared()  # the package's own names are taken
@@ -214,7 +272,14 @@ _ADDED: dict[str, set[str]] = {}  # owner -> hypers that it brought
 
 @contextlib.contextmanager
 def owned_by(owner: str) -> Iterator[None]:
-    """Notes that what is registered in the block belongs to an owner, for `forget`. The package's own comes first."""
+    """Notes that what is registered in the block belongs to an owner, for `forget`. The package's own comes first.
+
+    >>> from icl_jax import registry
+    >>> with registry.owned_by("me"):
+    ...     added = registry.register(registry.Component(role="schedule", name="half", doc="Half.", build="mine:half"))
+    >>> registry.owner_of(added), registry.roles_of("me")
+    ('me', {'schedule'})
+    """
     _load_declared()
     _OWNER.append(owner)
     try:
@@ -224,7 +289,15 @@ def owned_by(owner: str) -> Iterator[None]:
 
 
 def forget(owner: str) -> None:
-    """Removes the components of an owner, and the hypers that no other component declares."""
+    """Removes the components of an owner, and the hypers that no other component declares.
+
+    >>> from icl_jax import registry
+    >>> with registry.owned_by("me"):
+    ...     added = registry.register(registry.Component(role="schedule", name="half", doc="Half.", build="mine:half"))
+    >>> registry.forget("me")
+    >>> list(registry.components("schedule"))
+    ['constant', 'rsqrt', 'cosine', 'linear']
+    """
     for key in [key for key, whose in _OWNERS.items() if whose == owner]:
         del _COMPONENTS[key], _OWNERS[key]
     declared = {name for component in _COMPONENTS.values() for name in component.hypers}
@@ -233,18 +306,36 @@ def forget(owner: str) -> None:
 
 
 def brought_by_others(owners: Iterable[str]) -> set[str]:
-    """Returns the hypers that other owners than these have brought."""
+    """Returns the hypers that other owners than these have brought.
+
+    >>> from icl_jax import registry
+    >>> entry = plugins.load(plugin)
+    >>> registry.brought_by_others([])
+    {'power'}
+    """
     mine = set(owners)
     return set().union(*(names for owner, names in _ADDED.items() if owner not in mine))
 
 
 def roles_of(owner: str) -> set[str]:
-    """Returns the roles of which an owner has registered components."""
+    """Returns the roles of which an owner has registered components.
+
+    >>> from icl_jax import registry
+    >>> entry = plugins.load(plugin)
+    >>> registry.roles_of("icl_plugin_falling")
+    {'schedule'}
+    """
     return {role for (role, _), whose in _OWNERS.items() if whose == owner}
 
 
 def owner_of(component: Component) -> str:
-    """Returns the owner of a component, "" for none."""
+    """Returns the owner of a component, "" for none.
+
+    >>> from icl_jax import registry
+    >>> entry = plugins.load(plugin)
+    >>> [registry.owner_of(registry.find("schedule", name)) for name in ("falling", "cosine")]
+    ['icl_plugin_falling', '']
+    """
     return _OWNERS.get((component.role, component.name), "")
 
 
@@ -287,12 +378,22 @@ def _check_declaration(component: Component) -> None:
 
 
 def shared(*names: str) -> dict[str, Hyper]:
-    """Returns hypers that exist, by name, for a component that reads them too."""
+    """Returns hypers that exist, by name, for a component that reads them too.
+
+    >>> from icl_jax import registry
+    >>> registry.shared("learning_rate", "warmup_steps")["warmup_steps"].doc
+    'steps of linear warm-up'
+    """
     return {name: HYPERS[name] for name in names}
 
 
 def load(target: str | Callable) -> Callable:
-    """Returns the function "module:function" names, or the function itself."""
+    """Returns the function "module:function" names, or the function itself.
+
+    >>> from icl_jax import registry
+    >>> registry.load("math:sqrt")(4)
+    2.0
+    """
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
@@ -305,13 +406,27 @@ def _load_declared() -> None:
 
 
 def components(role: str) -> dict[str, Any]:
-    """Returns the components of a role by name, in the order of their registration."""
+    """Returns the components of a role by name, in the order of their registration.
+
+    >>> from icl_jax import registry
+    >>> list(registry.components("core"))
+    ['transformer', 'lstm', 'gru', 'rnn']
+    """
     _load_declared()
     return {name: c for (of, name), c in _COMPONENTS.items() if of == role}
 
 
 def find(role: str, name: str) -> Any:
-    """Returns a component. ValueError, with the nearest name, where there is none."""
+    """Returns a component. ValueError, with the nearest name, where there is none.
+
+    >>> from icl_jax import registry
+    >>> registry.find("core", "transformer").doc
+    'Causal transformer, pre-norm or without norms, with MLPs or attention only.'
+    >>> registry.find("core", "transfomer")
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown model.core 'transfomer'; did you mean 'transformer'?
+    """
     known = components(role)
     if name not in known:
         where = ".".join(FIELDS[role]) if role in FIELDS else role
@@ -320,7 +435,14 @@ def find(role: str, name: str) -> Any:
 
 
 def chosen(spec: RunSpec) -> dict[str, Any]:
-    """Returns the component of each role that a run has."""
+    """Returns the component of each role that a run has.
+
+    >>> from icl_jax import registry
+    >>> from icl_jax.runs.config import run_spec
+    >>> {role: component.name for role, component in registry.chosen(run_spec(config)).items()}
+    {'source': 'exemplars', 'frontend': 'pairs', 'core': 'transformer', 'head': 'linear', 'objective': 'labels',
+     'optimiser': 'adam', 'schedule': 'constant', 'bank': 'glyphs', 'encoder': 'linear'}
+    """
     roles = ["source", "frontend", "core", "head", "objective", "optimiser", "schedule"]
     found = {}
     for role in roles:
@@ -418,7 +540,13 @@ _WITH_SECTIONS = ("source", "frontend", "core", "head", "objective")
 
 
 def unread_hypers(spec: RunSpec, names: Iterable[str]) -> dict[str, str]:
-    """Returns those of the hypers that nothing in a spec reads, with what it would take to have each of them read."""
+    """Returns those of the hypers that nothing in a spec reads, with what it would take to have each of them read.
+
+    >>> from icl_jax import registry
+    >>> from icl_jax.runs.config import run_spec
+    >>> registry.unread_hypers(run_spec(config), ["learning_rate", "clip_norm"])
+    {'clip_norm': 'train.clip True'}
+    """
     found = [*chosen(spec).values(), *evals_of(spec)]
     unread = {}
     for name in names:

@@ -76,7 +76,15 @@ class Claim(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """A judged claim. effect: mean over n seeds; low, high: its 95 % interval; verdict: holds, fails or
-    undecided; reason: why, and which runs did not count."""
+    undecided; reason: why, and which runs did not count.
+
+    >>> claim = claims.larger("Bursts", claims.final("icl"), at={"p_bursty": 1}, than={"p_bursty": 0}, by=0.2)
+    >>> (verdict,) = claims.judge([claim], results, headlines)
+    >>> verdict.statistic, verdict.bound, verdict.n
+    ('final ICL: p_bursty 1 minus p_bursty 0', '> 0.2', 5)
+    >>> verdict.verdict, verdict.reason
+    ('holds', 'the whole interval is inside the bound')
+    """
 
     name: str
     statistic: str
@@ -90,7 +98,12 @@ class Verdict:
 
     @property
     def effect_text(self) -> str:
-        """ "0.312 (0.280 to 0.344)", "-" for no effect."""
+        """ "0.312 (0.280 to 0.344)", "-" for no effect.
+
+        >>> claim = claims.larger("Bursts", claims.final("icl"), at={"p_bursty": 1}, than={"p_bursty": 0}, by=0.2)
+        >>> claims.judge([claim], results, headlines)[0].effect_text
+        '0.420 (0.400 to 0.440)'
+        """
         if np.isnan(self.effect):
             return "-"
         return _number(self.effect) + ("" if np.isnan(self.low) else f" ({_number(self.low)} to {_number(self.high)})")
@@ -118,6 +131,14 @@ def judge(
     counts as the run's last step, and a verdict that a later one could overturn is none. Fewer than 5 units,
     unfinished runs, a metric without a value (NaN), or a claim that does not fit the table: undecided, with the
     reason. No correction for the number of claims.
+
+    >>> icl = claims.final("icl")
+    >>> bursts = claims.larger("Bursts grow ICL", icl, at={"p_bursty": 1}, than={"p_bursty": 0}, by=0.2)
+    >>> steady = claims.same("Half the bursts do as well", icl, at={"p_bursty": 1}, as_={"p_bursty": 0.5}, margin=0.1)
+    >>> for found in claims.judge([bursts, steady], results, headlines):
+    ...     print(f"{found.name}: {found.verdict}, {found.effect_text}")
+    Bursts grow ICL: holds, 0.420 (0.400 to 0.440)
+    Half the bursts do as well: fails, 0.310 (0.300 to 0.320)
     """
     results = Results(table, headlines, num_steps, planned)
     return [_judge(claim, results) for claim in claims]
@@ -337,6 +358,13 @@ def check_claims(
     is always there), and their metrics, at each multiple of `every` steps; more: the steps between two runs of each
     eval beside the suites, whose metrics a run knows. Catches misspelt labels, values, suites and metrics, steps
     without an evaluation, settings that no cell has, and settings that pick several cells of one seed.
+
+    >>> planned = {f"run {p}": ({"p_bursty": p}, {"init": 0}, 4000) for p in (0, 1)}
+    >>> claim = claims.within("Floor", claims.final("fewshot_holdout"), at={"p_burst": 0}, high=0.6)
+    >>> claims.check_claims([claim], planned, suites=["fewshot_holdout"], metrics=["accuracy"], every=100)
+    Traceback (most recent call last):
+        ...
+    ValueError: claim 'Floor': no label 'p_burst'; did you mean 'p_bursty'?
     """
     cells, more = planned_cells(planned), more or {}
     known = {*suites, *more, "train"}

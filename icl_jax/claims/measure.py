@@ -41,6 +41,11 @@ class Statistic:
     stands for its suite, its coordinates and, where no other is named, its metric; or "train". coords: axis -> label of
     each axis of the metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of.
     ValueError for a kind, a step, a window or a `best` that makes no sense.
+
+    >>> claims.final("icl")
+    Statistic(kind='final', suite='icl', metric='accuracy', select=None, step=None, best=None, window=None, coords=())
+    >>> str(claims.at("train", 1000, "loss", window=500))
+    'loss on train at step 1000, mean of 500 steps'
     """
 
     kind: str
@@ -74,7 +79,14 @@ class Statistic:
 
     def check_window(self) -> None:
         """Raises Undecidable for a statistic of training without a window: chunks, of which its values are the means,
-        have no length of their own."""
+        have no length of their own.
+
+        >>> claims.final("train", "loss", window=500).check_window()
+        >>> claims.final("train", "loss").check_window()
+        Traceback (most recent call last):
+            ...
+        icl_jax...Undecidable: final loss of suite 'train' states no window: ... say over how many ...
+        """
         if self.suite == TRAIN and self.window is None and self.kind != "onset":
             raise Undecidable(
                 f"{self.kind} {self.metric} of suite {TRAIN!r} states no window: it is a mean over some steps; say "
@@ -86,6 +98,10 @@ class Statistic:
 
         Best: the largest value of the statistic on suite `select`, which is another one, as the largest
         of several noisy values is biased up. Diverged runs are passed over.
+
+        >>> tuned = claims.final("icl").best_of("draw", select="flipped")
+        >>> str(tuned)
+        'final ICL of the best draw on flipped'
         """
         return dataclasses.replace(self, best=Best(label, select))
 
@@ -97,7 +113,11 @@ class Statistic:
             raise ValueError(f"best_of takes the largest value, which is not the best {name}; use final, peak or at")
 
     def suites(self) -> list[str]:
-        """Returns the suites it reads."""
+        """Returns the suites it reads.
+
+        >>> claims.peak("icl", select="flipped").suites()
+        ['icl', 'flipped']
+        """
         return [s for s in (self.suite, self.select, self.best and self.best.select) if s]
 
     def __str__(self) -> str:
@@ -105,7 +125,13 @@ class Statistic:
         return self.text()
 
     def text(self, titles: Iterable[str] = ()) -> str:
-        """Returns what it is in words. titles: of the headlines."""
+        """Returns what it is in words. titles: of the headlines.
+
+        >>> claims.decay("icl", select="flipped").text()
+        'decay of ICL from its peak (peak chosen on flipped)'
+        >>> claims.final("fluency").text(titles=["Fluency"])
+        'final Fluency'
+        """
         called = DEFAULTS | {title.lower(): title for title in titles}
         name = lambda suite: called.get(suite.lower()) or suite
         of = f"{self.metric} on {self.suite}"
@@ -130,7 +156,14 @@ def final(
     suite: str, metric: str = "accuracy", window: int | None = None, coords: Mapping[str, Any] | None = None
 ) -> Statistic:
     """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps. coords: of a
-    metric with axes, the label on each of them, such as {"position": 3}."""
+    metric with axes, the label on each of them, such as {"position": 3}.
+
+    >>> claim = claims.within("Bursty data grow ICL", claims.final("icl"), at={"p_bursty": 1}, low=0.8)
+    >>> claims.judge([claim], results, headlines)[0].effect_text
+    '0.920 (0.900 to 0.940)'
+    >>> str(claims.final("along", "loss", coords={"position": 3}))
+    'final loss on along at position 3'
+    """
     return Statistic("final", suite, metric, window=window, coords=coords_of(coords or {}))
 
 
@@ -146,6 +179,10 @@ def peak(
     Without `select` the peak is chosen on the values it reports, the largest of many noisy ones: with
     1,000 sequences (standard error .016) and 30 evaluations of a flat curve it may lie .03 too high.
     Of suite "train": over the means of windows of `window` steps. coords: as in `final`, of both suites.
+
+    >>> claim = claims.within("ICL comes", claims.peak("icl", select="flipped"), at={"p_bursty": 0.5}, low=0.6)
+    >>> claims.judge([claim], results, headlines)[0].effect_text
+    '0.710 (0.700 to 0.720)'
     """
     return Statistic("peak", suite, metric, select, window=window, coords=coords_of(coords or {}))
 
@@ -158,12 +195,22 @@ def decay(
     coords: Mapping[str, Any] | None = None,
 ) -> Statistic:
     """Returns peak minus final: transience. Without `select` it is never below 0, as the peak is biased up:
-    compare it between settings, or with a bound well above the noise. window, coords: as in `peak`."""
+    compare it between settings, or with a bound well above the noise. window, coords: as in `peak`.
+
+    >>> claim = claims.within("ICL fades", claims.decay("icl", select="flipped"), at={"p_bursty": 0.5}, low=0.03)
+    >>> claims.judge([claim], results, headlines)[0].effect_text
+    '0.100 (0.100 to 0.100)'
+    """
     return Statistic("decay", suite, metric, select, window=window, coords=coords_of(coords or {}))
 
 
 def onset(suite: str) -> Statistic:
-    """Returns the step of the onset (`statistics.Acquisition`); a run without one counts as its last step."""
+    """Returns the step of the onset (`statistics.Acquisition`); a run without one counts as its last step.
+
+    >>> claim = claims.within("ICL comes early", claims.onset("icl"), at={"p_bursty": 1}, high=500)
+    >>> claims.judge([claim], results, headlines)[0].effect_text  # steps
+    '340 (272 to 408)'
+    """
     return Statistic("onset", suite)
 
 
@@ -175,7 +222,12 @@ def at(
     coords: Mapping[str, Any] | None = None,
 ) -> Statistic:
     """Returns the value at a step. Of suite "train": the mean over the `window` steps up to it. coords: as in
-    `final`."""
+    `final`.
+
+    >>> claim = claims.within("ICL is on its way", claims.at("icl", 200), at={"p_bursty": 1}, low=0.6)
+    >>> claims.judge([claim], results, headlines)[0].effect_text
+    '0.668 (0.660 to 0.676)'
+    """
     return Statistic("at", suite, metric, step=step, window=window, coords=coords_of(coords or {}))
 
 

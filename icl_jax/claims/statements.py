@@ -49,6 +49,12 @@ class Larger:
     """Per seed: `of` at a setting minus `of` at another is more than `by`.
 
     than: a setting, or several: then the largest of them, seed by seed, which favours them.
+
+    >>> others = [{"p_bursty": 0}, {"p_bursty": 0.5}]
+    >>> claim = claims.larger("More bursts, more ICL", claims.final("icl"), at={"p_bursty": 1}, than=others)
+    >>> found = claims.judge([claim], results, headlines)[0]
+    >>> found.verdict, found.bound, found.effect_text
+    ('holds', '> 0', '0.310 (0.300 to 0.320)')
     """
 
     by_rank: ClassVar[bool] = False
@@ -86,7 +92,13 @@ class Larger:
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """Per seed: `of` at a setting is between low and high."""
+    """Per seed: `of` at a setting is between low and high.
+
+    >>> claim = claims.within("No bursts, no ICL", claims.final("icl"), at={"p_bursty": 0}, low=0.45, high=0.55)
+    >>> found = claims.judge([claim], results, headlines)[0]
+    >>> found.verdict, found.bound, found.effect_text
+    ('holds', '0.45 to 0.55', '0.500 (0.500 to 0.500)')
+    """
 
     by_rank: ClassVar[bool] = False
     name: str
@@ -123,6 +135,11 @@ class Same:
     """Equivalence: the interval of `of` at a setting minus `of` at another, per seed, lies within ±margin.
 
     A wide interval never makes it hold: no difference found is not no difference.
+
+    >>> claim = claims.same("Alike", claims.final("iwl"), at={"p_bursty": 0}, as_={"p_bursty": 0.5}, margin=0.1)
+    >>> found = claims.judge([claim], results, headlines)[0]
+    >>> found.verdict, found.bound, found.effect_text
+    ('fails', 'within ±0.1', '0.400 (0.400 to 0.400)')
     """
 
     by_rank: ClassVar[bool] = False
@@ -153,7 +170,13 @@ class Same:
 @dataclasses.dataclass(frozen=True)
 class Trend:
     """Per seed: the rank correlation (Spearman, ties averaged) of `of` with the label `over` is above 0,
-    or below it with rising=False. at: fixes the other labels. A constant statistic has correlation 0."""
+    or below it with rising=False. at: fixes the other labels. A constant statistic has correlation 0.
+
+    >>> claim = claims.trend("IWL falls with burstiness", claims.final("iwl"), over="p_bursty", rising=False)
+    >>> found = claims.judge([claim], results, headlines)[0]
+    >>> found.verdict, found.bound, found.effect_text  # of rank correlations
+    ('holds', '< 0', '-1.000 (-1.000 to -1.000)')
+    """
 
     by_rank: ClassVar[bool] = True
     name: str
@@ -170,7 +193,13 @@ class Trend:
         _prepare(self, at=normalised(self.at))
 
     def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
-        """Returns a setting per value of the label."""
+        """Returns a setting per value of the label.
+
+        >>> from icl_jax.claims.units import Cell
+        >>> cells = {str(p): Cell({"p_bursty": p, "layers": 2.0}, {"init": 0}) for p in (0.0, 0.5, 1.0)}
+        >>> claims.trend("Rises", claims.final("icl"), over="p_bursty", at={"layers": 2}).settings(cells)
+        [{'layers': 2.0, 'p_bursty': 0.0}, {'layers': 2.0, 'p_bursty': 0.5}, {'layers': 2.0, 'p_bursty': 1.0}]
+        """
         found = matching(cells, self.at, [self.over]).values()
         mine = {cell.labels[self.over] for cell in found} - {None}
         if texts := sorted(value for value in mine if isinstance(value, str)):
@@ -208,12 +237,26 @@ def _rank_correlations(levels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def claims_to_json(claims: Sequence[Claim]) -> list[dict]:
-    """Returns claims as JSON values; fields at their default are left out."""
+    """Returns claims as JSON values; fields at their default are left out.
+
+    >>> claims.claims_to_json([claims.larger("Bursts", claims.final("icl"), {"p_bursty": 1}, {"p_bursty": 0}, by=0.2)])
+    [{'kind': 'larger', 'name': 'Bursts', 'of': {'kind': 'final', 'suite': 'icl'},
+      'at': {'p_bursty': 1.0}, 'than': {'p_bursty': 0.0}, 'by': 0.2}]
+    """
     return [{"kind": type(claim).__name__.lower(), **fields_of(claim)} for claim in claims]
 
 
 def claims_from_json(rows: Sequence[Mapping]) -> list[Claim]:
-    """Returns the claims of `claims_to_json`. ValueError names an unknown kind, an unknown or a missing field."""
+    """Returns the claims of `claims_to_json`. ValueError names an unknown kind, an unknown or a missing field.
+
+    >>> rows = claims.claims_to_json([claims.trend("ICL rises", claims.final("icl"), over="p_bursty")])
+    >>> claims.claims_from_json(rows)[0].compared()
+    'rank correlation with p_bursty'
+    >>> claims.claims_from_json([{"kind": "larges"}])
+    Traceback (most recent call last):
+        ...
+    ValueError: claim None of unknown kind 'larges'; did you mean 'larger'?
+    """
     return [_claim(row) for row in rows]
 
 

@@ -43,6 +43,11 @@ class Patch:
     the site's shape, layer axis included; fewer axes mean the same for every layer. on: bool (), whether it acts at
     all; during: 'training', 'evals' or 'both'. name: of what it changed in `Output.changed`, its number by default. A
     patch never opens the future: entries that causality forbids stay.
+
+    >>> from icl_jax.models.taps import Patch
+    >>> silent = Patch("head_out", "replace", value=0.0, heads=numpy.array([True, False]))
+    >>> run.apply(run.batch(2), patches=[silent]).changed  # the first of two heads, in each layer
+    {'0': array(0.5, dtype=float32)}
     """
 
     site: str = flax.struct.field(pytree_node=False)
@@ -64,7 +69,15 @@ def from_config(
     name: str, spec: PatchSpec, members: Sequence[PatchNumbers], axes: Axes, layers: int, heads: int
 ) -> Patch:
     """Returns the patch of a config, its arrays with a leading member axis. axes: of its site; layers, heads: how
-    many the model has."""
+    many the model has.
+
+    >>> from icl_jax.models.taps import from_config
+    >>> from icl_jax.patches import parse
+    >>> spec, numbers = parse("cut", {"site": "attn_probs", "mode": "multiply", "layers": 0})
+    >>> patch = from_config("cut", spec, [numbers], run.model.sites["attn_probs"], layers=2, heads=2)
+    >>> patch.layers, patch.heads
+    (array([[ True, False]]), array([[ True,  True]]))
+    """
     chosen = lambda field, count: np.asarray(
         [[not getattr(m, field) or i in getattr(m, field) for i in range(count)] for m in members]
     )

@@ -57,6 +57,12 @@ class Run:
     """A run on disk: its tidy table, its figures and its parameters.
 
     members: hypers and seeds of each member; step: of the newest good checkpoint.
+
+    >>> run = icl_jax.load_run(directory / "tiny")
+    >>> run
+    Run('.../tiny': transformer, 4 members, 20 steps)
+    >>> [(member.hypers["p_bursty"], member.seeds["init"]) for member in run.members]
+    [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
     """
 
     directory: pathlib.Path
@@ -69,7 +75,14 @@ class Run:
 
     @functools.cached_property
     def table(self) -> pa.Table:
-        """All metrics, one row per (member, step, suite, metric). DamagedMetrics where some are damaged or missing."""
+        """All metrics, one row per (member, step, suite, metric). DamagedMetrics where some are damaged or missing.
+
+        >>> import pyarrow.compute as pc
+        >>> icl = run.table.filter((pc.field("suite") == "fewshot_holdout") & (pc.field("metric") == "accuracy"))
+        >>> icl.select(["step", "member", "hyper/p_bursty", "value"]).slice(0, 2).to_pylist()
+        [{'step': 0, 'member': 0, 'hyper/p_bursty': 0.0, 'value': 0...},
+         {'step': 10, 'member': 0, 'hyper/p_bursty': 0.0, 'value': 0...}]
+        """
         table = read_metrics(self.directory / "metrics", self._reached)
         _note_mixed_evals(self.directory, table)
         return table
@@ -80,7 +93,16 @@ class Run:
         return max(Checkpoints(self.directory / "checkpoints").steps(), default=-1)
 
     def damage(self) -> Damage:
-        """Returns what is wrong with the metrics on disk; training the run again makes them whole."""
+        """Returns what is wrong with the metrics on disk; training the run again makes them whole.
+
+        >>> import shutil
+        >>> bool(run.damage())
+        False
+        >>> copy = icl_jax.load_run(shutil.copytree(run.directory, directory / "copy"))
+        >>> sorted((copy.directory / "metrics").glob("*.parquet"))[-1].unlink()
+        >>> print(copy.damage())
+        the rows of steps 11 to 20 are missing
+        """
         return damage_of(self.directory / "metrics", self._reached)
 
     @functools.cached_property
@@ -89,11 +111,22 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Step of the newest good checkpoint."""
+        """Step of the newest good checkpoint.
+
+        >>> run.step, run.config.train.num_steps  # the first is smaller where training was interrupted
+        (20, 20)
+        """
         return self._newest[0]
 
     def variables(self, member: int = 0, step: int | None = None) -> dict:
-        """Returns {"params", "stats"} of one member at a checkpoint (default: the newest), as numpy arrays."""
+        """Returns {"params", "stats"} of one member at a checkpoint (default: the newest), as numpy arrays.
+
+        >>> table = run.variables(member=3)["params"]["embedder"]["table"]
+        >>> table.shape  # labels, width
+        (8, 16)
+        >>> float(abs(table - run.variables(3, step=10)["params"]["embedder"]["table"]).max()) > 0  # it learned since
+        True
+        """
         self._check_member(member)
         found = self._newest if step is None else Checkpoints(self.directory / "checkpoints").restore(step=step)
         return member_variables(found[1], member)
@@ -108,12 +141,28 @@ class Run:
 
     @property
     def model(self) -> Model:
-        """The network as pure functions: its `sites`, their axes, `token_sets(inputs)`, `apply`."""
+        """The network as pure functions: its `sites`, their axes, `token_sets(inputs)`, `apply`.
+
+        >>> run.model.sites["attn_probs"]
+        ('layer', 'sequence', 'head', 'query', 'key')
+        >>> sets = run.model.token_sets(run.batch(1).inputs)
+        >>> sorted(sets)
+        ['answer', 'forerunner', 'item', 'label', 'query']
+        >>> print(sets["label"].astype(int))
+        [[0 1 0 1 0 1 0 1 0]]
+        """
         return self._experiment.model
 
     def batch(self, count: int = 32, *, suite: str = "", member: int = 0, step: int = 0) -> Batch:
         """Returns `count` sequences as the model reads them, as numpy arrays: the first of training batch `step` of a
-        member or, with a suite (one of the run's or a named one), the first on which that member is evaluated."""
+        member or, with a suite (one of the run's or a named one), the first on which that member is evaluated.
+
+        >>> batch = run.batch(4)
+        >>> batch.inputs.items.shape, batch.inputs.labels.shape  # 4 pairs and the query; images of 8 x 8
+        ((4, 5, 8, 8, 1), (4, 5))
+        >>> run.batch(2, suite="flipped").inputs.labels.shape
+        (2, 5)
+        """
         self._check_member(member)
         if count < 1:
             raise ValueError(f"count {count}: ask for at least 1 sequence")
@@ -138,6 +187,14 @@ class Run:
         that step, whatever they say of training and evals; the run's own do not act here, unless they are given:
         `patches=run.config.patches`. logits_at: as in `Model.apply`. A patch that acts and changes nothing is warned
         of. ValueError for sites, tokens or layers that the model lacks.
+
+        >>> batch = run.batch(4)
+        >>> output = run.apply(batch, record=("attn_probs",))
+        >>> output.logits.shape, output.taps["attn_probs"].shape
+        ((4, 8), (2, 4, 2, 9, 9))
+        >>> cut = {"site": "attn_probs", "mode": "multiply", "tokens": "label -> query", "value": 0.0, "layers": (0,)}
+        >>> float(run.apply(batch, patches={"cut": cut}).changed["cut"])  # 4 of the 45 edges, in 1 of 2 layers
+        0.0444...
         """
         variables, step = self.variables(member, step), self.step if step is None else step
         how = {"record": record, "patches": patches, "step": step, "logits_at": logits_at}
@@ -148,6 +205,12 @@ class Run:
 
         step: at which it was measured (default: the newest). Results that are too large for the table are read from
         the files beside it. ValueError for what the table does not have, DamagedFile where the file is not whole.
+
+        >>> loss = run.array("along", "loss")
+        >>> loss.values.shape, loss.axes, loss.coords
+        ((4, 5), ('position',), {'position': (0, 1, 2, 3, 4)})
+        >>> run.array("fewshot_holdout", "accuracy", step=0).values.shape
+        (4,)
         """
         rows = self.table.filter((pc.field("suite") == name) & (pc.field("metric") == metric))
         steps = sorted(pc.unique(rows["step"]).to_pylist())
@@ -167,11 +230,22 @@ class Run:
 
     @property
     def figures(self) -> list[pathlib.Path]:
-        """Figures written at the end of the run."""
+        """Figures written at the end of the run.
+
+        >>> [path.name for path in run.figures]
+        ['learning.png', 'learning.svg']
+        """
         return sorted([*self.directory.glob("*.png"), *self.directory.glob("*.svg")])
 
     def summary(self) -> str:
-        """Returns the short table of final headlines per setting and which patches changed nothing, as plain text."""
+        """Returns the short table of final headlines per setting and which patches changed nothing, as plain text.
+
+        >>> print(run.summary())
+        | p_bursty | ICL | of the way | IWL | peak ICL | at step | seeds | diverged |
+        | -------- | ...
+        | 0        | 0... (0...) | ...% (...) | 0... (0...) | 0... (0...) | ... | 2 | 0 |
+        | 1        | 0... (0...) | ...% (...) | 0... (0...) | 0... (0...) | ... | 2 | 0 |
+        """
         return "\n".join([final_table(self.table, **_headline(self)), *unchanged(self.table)])
 
 
@@ -207,6 +281,14 @@ def train(
 
     Raises ValueError for a config that cannot run, before anything is compiled or written. SIGTERM and
     Ctrl-C save within a chunk and return: `Run.step` then falls short of config.train.num_steps.
+
+    >>> run = icl_jax.train(config, directory / "tiny", progress=False)
+    >>> run.step
+    20
+    >>> icl_jax.train(icl_jax.override(config, {"model.width": 32}), directory / "tiny")
+    Traceback (most recent call last):
+        ...
+    ValueError: .../tiny holds another run ... They differ in: model.width (16 there, 32 here)
     """
     if not isinstance(config, ConfigDict):
         raise ValueError(f"train takes a config, not {config!r}; read one with icl_jax.load_config(FILE)")
@@ -384,7 +466,15 @@ def _note_mixed_evals(directory: pathlib.Path, table: pa.Table) -> None:
 
 
 def load_run(directory: str | pathlib.Path) -> Run:
-    """Returns the run in a directory. ValueError when it holds none, DamagedFile when its run.json is damaged."""
+    """Returns the run in a directory. ValueError when it holds none, DamagedFile when its run.json is damaged.
+
+    >>> icl_jax.load_run(directory / "tiny").config.bank.name
+    'glyphs'
+    >>> icl_jax.load_run(directory)
+    Traceback (most recent call last):
+        ...
+    ValueError: ... holds no run: it has no run.json
+    """
     directory = as_run_path(directory)
     fields = rundir.read(directory)
     config = config_from_json(fields["config"])
@@ -442,6 +532,11 @@ def evaluate(
     evals: names of suites (`icl_jax.evals.suites.SUITES` or the run's own) and of other evals (the run's, or registered
     ones, with their defaults; the suites that they look at come with them); default: all of the run's. step: which
     checkpoint (default the newest); num_sequences: per suite. ValueError for unknown names or steps.
+
+    >>> import pyarrow.compute as pc
+    >>> table = icl_jax.evaluate(run, "flipped", num_sequences=32)
+    >>> table.filter(pc.field("metric") == "accuracy").select(["member", "step", "value"]).to_pydict()
+    {'member': [0, 1, 2, 3], 'step': [20, 20, 20, 20], 'value': [0..., 0..., 0..., 0...]}
     """
     return score(run, evals, step=step, num_sequences=num_sequences).table()
 

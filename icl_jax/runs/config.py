@@ -61,6 +61,14 @@ def default_config(plugins: Iterable[str | pathlib.Path] = ()) -> ConfigDict:
 
     plugins: files that register components of one's own, run here so that the config has their hypers too. A config
     file names one beside itself by `pathlib.Path(__file__).with_name("mine.py")`.
+
+    >>> config = icl_jax.default_config()
+    >>> config.model.num_layers, config.hypers.p_bursty  # a hyper has a value per setting of the population
+    (2, (0.9,))
+    >>> config.model.num_layer = 4
+    Traceback (most recent call last):
+        ...
+    AttributeError: 'Key "num_layer" does not exist ...Did you mean "num_layers" instead of "num_layer"?'
     """
     return defaults_with(load_all(plugins))
 
@@ -90,7 +98,14 @@ def defaults_with(entries: tuple) -> ConfigDict:
 
 
 def load_config(path: str | pathlib.Path) -> ConfigDict:
-    """Returns `get_config()` of a config file, FILE or FILE:SCALE. ValueError when the file has none."""
+    """Returns `get_config()` of a config file, FILE or FILE:SCALE. ValueError when the file has none.
+
+    >>> config = icl_jax.load_config("configs/quickstart.py")
+    >>> config.hypers.p_bursty
+    (0.0, 0.5, 0.9, 1.0)
+    >>> icl_jax.load_config("configs/chan2022/fig2.py:paper").model.num_layers
+    12
+    """
     module, scale = load_module(path)
     return call_hook(module, "get_config", scale)
 
@@ -171,12 +186,26 @@ def config_of(path: str | pathlib.Path, changes: list[str]) -> ConfigDict:
 
 
 def load_variant(config_file: str, other: str) -> ConfigDict:
-    """Returns the config of `other` (FILE or FILE:SCALE), named relative to `config_file`: for variants."""
+    """Returns the config of `other` (FILE or FILE:SCALE), named relative to `config_file`: for variants.
+
+    >>> config = icl_jax.load_variant("configs/chan2022/fig2.py", "../quickstart.py")  # the first, in a file: __file__
+    >>> config.name
+    'quickstart'
+    """
     return load_config(pathlib.Path(config_file).parent / other)
 
 
 def override(config: ConfigDict, changes: dict) -> ConfigDict:
-    """Returns a copy with dotted fields changed, e.g. {"hypers.p_bursty": 0.5}."""
+    """Returns a copy with dotted fields changed, e.g. {"hypers.p_bursty": 0.5}.
+
+    >>> changed = icl_jax.override(config, {"hypers.p_bursty": 0.5, "model.width": 32})
+    >>> changed.hypers.p_bursty, changed.model.width, config.model.width
+    ((0.5,), 32, 16)
+    >>> icl_jax.override(config, {"model.widht": 32})
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown field 'widht' in model; did you mean 'width'?
+    """
     config = config.copy_and_resolve_references()
     for path, value in changes.items():
         *sections, leaf = check_field(config, path, new_suites=True)

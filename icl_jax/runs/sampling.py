@@ -22,7 +22,12 @@ from icl_jax.spec import BankSpec
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Training sequences of one member: `batch` as a model reads them, `sequences` as ids and roles."""
+    """Training sequences of one member: `batch` as a model reads them, `sequences` as ids and roles.
+
+    >>> sample = icl_jax.sample(config, 64)
+    >>> sample.batch.inputs.items.shape, sample.sequences.classes.shape
+    ((64, 5, 8, 8, 1), (64, 5))
+    """
 
     batch: Batch
     sequences: Sequence
@@ -31,14 +36,30 @@ class Sample:
     member: int
 
     def statistics(self) -> dict[str, float | list[float]]:
-        """Returns the realised statistics: class frequencies, P(query's class in context), label entropy."""
+        """Returns the realised statistics: class frequencies, P(query's class in context), label entropy.
+
+        >>> iid, bursty = (icl_jax.sample(config, 64, member=m).statistics() for m in (0, 2))
+        >>> iid["p_class_in_context"] < bursty["p_class_in_context"]
+        True
+        >>> bursty["p_class_in_context"], bursty["max_label_entropy_bits"]
+        (1.0, 3.0)
+        """
         source = check_exemplars(self.experiment.program.source, "statistics of sequences")
         return statistics(source.task, source.vocab, self.tables, self.sequences)
 
 
 def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step: int = 0) -> Sample:
     """Returns the first `num_sequences` training sequences of batch `step` of one member of a config. ValueError for
-    members and numbers that there are not."""
+    members and numbers that there are not.
+
+    >>> sample = icl_jax.sample(config, 64, member=2)
+    >>> sample.batch.inputs.labels.shape  # 4 pairs and the query
+    (64, 5)
+    >>> icl_jax.sample(config, member=4)
+    Traceback (most recent call last):
+        ...
+    ValueError: member 4: the config has members 0 to 3
+    """
     if num_sequences < 1 or step < 0:
         raise ValueError(f"{num_sequences} sequences of batch {step}: ask for at least 1, of batch 0 or a later one")
     experiment = prepare_experiment(config)
@@ -61,7 +82,11 @@ def sample(config: ConfigDict, num_sequences: int = 32, *, member: int = 0, step
 
 
 def show(sample: Sample, path: str | pathlib.Path, rows: int = 8) -> pathlib.Path:
-    """Writes a picture of the first sequences, items with their labels and roles; returns its path."""
+    """Writes a picture of the first sequences, items with their labels and roles; returns its path.
+
+    >>> icl_jax.show(icl_jax.sample(config, 8), directory / "sequences.png", rows=2).name
+    'sequences.png'
+    """
     member = sample.experiment.members[sample.member]
     label = member_label(member, varied(sample.experiment.members))
     vocab = check_exemplars(sample.experiment.program.source, "to show sequences").vocab

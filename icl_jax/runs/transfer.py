@@ -35,6 +35,13 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
 
     Outputs are standardised per component. Class order, holdout and origin are recorded in the file,
     so that classes held out from the run stay held out.
+
+    >>> path = icl_jax.embed(run, directory / "features.npz", member=1)
+    >>> numpy.load(path)["embeddings"].shape  # classes, exemplars, width
+    (24, 4, 16)
+    >>> learned = icl_jax.override(config, {"bank.name": "embeddings", "bank.path": str(path)})
+    >>> icl_jax.sample(learned, 8).batch.inputs.items.shape
+    (8, 5, 16)
     """
     experiment = experiment_of(run)
     program = experiment.program
@@ -79,6 +86,12 @@ def import_chan2022(path: str | pathlib.Path, out: str | pathlib.Path, *, image_
     parameters do not tell. The run's data are the 2022 preset's, on Omniglot (with 8 x classes where
     it has more labels than Omniglot has classes) or on symbols. ValueError when keys are missing or
     unknown, or `out` holds something else.
+
+    >>> numpy.savez(directory / "params.npz", **{"params/transformer/linear/w": numpy.zeros((64, 1623))})
+    >>> icl_jax.import_chan2022(directory / "params.npz", directory / "chan")
+    Traceback (most recent call last):
+        ...
+    ValueError: no sequence model found: none of transformer_block, lstm, vanilla_rnn among the parameters
     """
     model, facts, variables = load_chan2022(path)
     config = _chan2022_config(model, facts, image_size)
