@@ -378,17 +378,19 @@ def _check_declaration(component: Component) -> None:
 
 
 def shared(*names: str) -> dict[str, Hyper]:
-    """Returns hypers that exist, by name, for a component that reads them too.
+    """Returns hypers that exist, by name, for a component that reads them too. ValueError for one that does not.
 
     >>> from icl_jax import registry
     >>> registry.shared("learning_rate", "warmup_steps")["warmup_steps"].doc
     'steps of linear warm-up'
     """
+    if unknown := [name for name in names if name not in HYPERS]:
+        raise ValueError(f"there is no hyper {unknown[0]!r}{suggest(unknown[0], HYPERS)}")
     return {name: HYPERS[name] for name in names}
 
 
 def load(target: str | Callable) -> Callable:
-    """Returns the function "module:function" names, or the function itself.
+    """Returns the function "module:function" names, or the function itself. ValueError for another text.
 
     >>> from icl_jax import registry
     >>> registry.load("math:sqrt")(4)
@@ -397,6 +399,8 @@ def load(target: str | Callable) -> Callable:
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
+    if not name:
+        raise ValueError(f"{target!r} names no function; write it as module:function")
     return getattr(importlib.import_module(module), name)
 
 

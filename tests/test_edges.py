@@ -11,7 +11,7 @@ from rich.console import Console
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import cli, grid
+from icl_jax import cli, grid, registry
 from icl_jax.claims.judge import Bound, Verdict
 from icl_jax.data.types import ROLE_NAMES
 from icl_jax.data.vectors import load_embeddings
@@ -256,3 +256,25 @@ def test_an_effect_has_a_scale():
     verdict = Verdict("name", "final icl", "> 0.2", 0.5, 0.4, 0.6, 5, "holds", "")
     drawn = effect_bar(Bound(0.2, float("inf"), "> 0.2"), verdict)
     assert ">0<" in drawn and ">0.2<" in drawn and "<text" in drawn
+
+
+# --- the Python interface ---
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: icl_jax.grid.over("hypers.p_bursty", 3), "give several values, such as a tuple"),
+        (lambda: icl_jax.claims.at("icl", "x"), "a step is a whole number"),
+        (lambda: registry.shared("learning_rat"), "there is no hyper 'learning_rat'; did you mean 'learning_rate'"),
+        (lambda: registry.load("math"), "names no function; write it as module:function"),
+    ],
+)
+def test_a_call_that_makes_no_sense_says_so(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_claim_is_stored_without_its_defaults():
+    stored = icl_jax.claims.claims_to_json([icl_jax.claims.trend("x", icl_jax.claims.final("icl"), over="p_bursty")])
+    assert "at" not in stored[0] and icl_jax.claims.claims_from_json(stored)[0].at == {}

@@ -89,6 +89,7 @@ def test_a_run_on_an_embedded_bank_keeps_its_order_and_holdout(embedded, tmp_pat
         prepare_experiment(config)
 
 
+@pytest.mark.filterwarnings("default:hypers.warmup_steps:UserWarning")
 def test_a_run_starts_from_imported_parameters(shared_dir, tmp_path):
     path = shared_dir / "golden" / "chan2022" / "transformer_2l_symbols.npz"
     imported = icl_jax.import_chan2022(path, tmp_path / "imported")

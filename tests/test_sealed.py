@@ -26,6 +26,8 @@ from icl_jax.sweep import commands, job
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.sweep import open_sweep
 
+# What is damaged is said, and set aside or made anew: the tests look at what becomes of it.
+pytestmark = pytest.mark.filterwarnings("default:.* is damaged:UserWarning")
 FLIPS = 200
 STEPS = {"train__num_steps": 40, "checkpoint__keep_last": 1}
 

@@ -257,6 +257,7 @@ def test_a_suite_added_later_is_scored_on_kept_checkpoints(sheet, copy):
     assert sorted(set(flipped["step"].to_pylist())) == [10, 20, 30], "what was scored later stays"
 
 
+@pytest.mark.filterwarnings("default:.* changed and is scored anew:UserWarning")
 def test_a_suite_that_means_something_else_now_is_scored_anew(sheet, copy):
     """Kept checkpoints are scored on the suite as it is now; what was measured on the old one is gone."""
     accuracy = (pc.field("suite") == "own") & (pc.field("metric") == "floor")

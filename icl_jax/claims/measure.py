@@ -61,6 +61,8 @@ class Statistic:
         object.__setattr__(self, "coords", coords_of(self.coords))  # of a claim that was stored: lists
         if self.kind not in KINDS:
             raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
+        if self.step is not None and not isinstance(self.step, int):
+            raise ValueError(f"statistic {self.kind!r} at step {self.step!r}: a step is a whole number")
         if (self.step is None) == (self.kind == "at"):
             raise ValueError(f"statistic {self.kind!r} with step {self.step}: 'at' takes one, the others take none")
         if self.select is not None and self.kind not in ("peak", "decay"):

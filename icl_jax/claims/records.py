@@ -11,7 +11,8 @@ def fields_of(item) -> dict:
     values = {}
     for field in dataclasses.fields(item):
         value = getattr(item, field.name)
-        if value != field.default:
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default:
             values[field.name] = fields_of(value) if dataclasses.is_dataclass(value) else _plain(value)
     return values
 

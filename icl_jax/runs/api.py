@@ -22,7 +22,7 @@ from icl_jax.members import Member, same_run, varied
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import identity_text
 from icl_jax.names import check_file_name, suggest
-from icl_jax.registry import components
+from icl_jax.registry import check_option, components
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
@@ -31,6 +31,8 @@ from icl_jax.runs import inside, rundir
 from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
+from icl_jax.sections import OTHER_SECTIONS
+from icl_jax.spec import options_of
 from icl_jax.storage.arrays import Labelled, from_table
 from icl_jax.storage.checkpoint import Checkpoints, keep_policy
 from icl_jax.storage.columns import REDUCTION, coordinates
@@ -166,6 +168,8 @@ class Run:
         self._check_member(member)
         if count < 1:
             raise ValueError(f"count {count}: ask for at least 1 sequence")
+        if step < 0:
+            raise ValueError(f"step {step}: batches are numbered from 0")
         if suite:
             return inside.suite_batch(self._experiment, member, suite, count)
         return inside.training_batch(self._experiment, member, step, count)
@@ -531,7 +535,8 @@ def evaluate(
 
     evals: names of suites (`icl_jax.evals.suites.SUITES` or the run's own) and of other evals (the run's, or registered
     ones, with their defaults; the suites that they look at come with them); default: all of the run's. step: which
-    checkpoint (default the newest); num_sequences: per suite. ValueError for unknown names or steps.
+    checkpoint (default the newest); num_sequences: per suite. ValueError for unknown names, CheckpointError for a step
+    of which there is no checkpoint.
 
     >>> import pyarrow.compute as pc
     >>> table = icl_jax.evaluate(run, "flipped", num_sequences=32)
@@ -547,7 +552,9 @@ def score(
     """Returns what `evaluate` makes a table of."""
     enable_compilation_cache()
     config = _evaluating(run, (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config)))
-    config.evals.num_sequences = num_sequences or config.evals.num_sequences
+    if num_sequences is not None:
+        config.evals.num_sequences = num_sequences
+        check_option("num_sequences", num_sequences, options_of(OTHER_SECTIONS["evals"])["num_sequences"])
     experiment = experiment_of(run, config)
     population = experiment.population()
     layout = experiment.program.layout
