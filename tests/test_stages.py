@@ -374,6 +374,8 @@ def test_the_report_has_a_section_of_each_stage(looked_at, tmp_path):
     page = (tmp_path / "index.html").read_text()
     for name in ("encoders", "main", "featured"):
         assert name in page
+    typed = [commands.load_data(sweep.folder).environment["command"] for sweep in looked_at.in_order()]
+    assert len(set(typed)) == 1, "a stage is run with its sweep"
     sweep = json.loads((looked_at.folder.directory / "sweep.json").read_text())
     assert "stages" in str(sweep)
 

@@ -234,7 +234,10 @@ def _environment(folder: Folder) -> dict:
 
 
 def _command(folder: Folder, found: dict) -> str:
-    """What was typed to run the sweep."""
+    """What was typed to run the sweep; of a stage, the sweep that it is a stage of."""
+    if folder.is_stage:
+        folder = Folder(folder.directory.parent.parent)
+        found = folder.read()
     place = folder.directory.parent
     out = [] if str(place) == "sweeps" else ["--out", str(place)]
     changes = [word for field, value in found["changes"].items() for word in ("--set", f"{field}={value}")]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -48,7 +48,8 @@ class OfStage:
     def _gathered(self, cells: list[tuple[str, int]]) -> tuple[dict, np.ndarray]:
         """The parts that are taken over and the step of divergence, of the cells in their order; each population's
         checkpoint is read once."""
-        places = [_place(self.folder, cell) for cell, _ in cells]
+        where = _places(self.folder)
+        places = [_place(self.folder, where, cell) for cell, _ in cells]
         read: dict[tuple[str, int], dict] = {}
         for (run, _), (_, step) in zip(places, cells, strict=True):
             if (run, step) not in read:
@@ -69,13 +70,18 @@ def origin_of(folder: Folder, members: Sequence[Member], how: Start) -> OfStage 
 def waits_for(folder: Folder, members: Sequence[Member], how: Start, features: str) -> list[str]:
     """Returns the populations of earlier stages, as STAGE/ID, that lack what the members take and may yet come: those
     that have failed, and that nobody works on, do not count."""
-    waited = {}
+    needed: dict[tuple[Folder, str], set[int]] = {}  # (stage, population) -> steps
+    where: dict[Folder, dict[str, tuple[str, int]]] = {}
     for stage, cell, step in _taken(folder, members, how, features):
-        run = next((planned.id for planned in stage.plan() if cell in planned.cells), None)
-        there = run and step in Checkpoints(stage.run_directory(run) / "checkpoints").steps()
-        if not there and (run is None or stage.claimed(run) or stage.failure(run) is None):
-            waited[f"{stage.name}/{run or 'not planned'}"] = None
-    return list(waited)
+        if stage not in where:
+            where[stage] = _places(stage)
+        needed.setdefault((stage, where[stage].get(cell, ("not planned", 0))[0]), set()).add(step)
+    missing = [
+        (stage, run)
+        for (stage, run), steps in needed.items()
+        if not steps <= set(Checkpoints(stage.run_directory(run) / "checkpoints").steps())
+    ]
+    return [f"{stage.name}/{run}" for stage, run in missing if stage.claimed(run) or stage.failure(run) is None]
 
 
 def make_features(folder: Folder, members: Sequence[Member], features: str) -> bool:
@@ -84,6 +90,7 @@ def make_features(folder: Folder, members: Sequence[Member], features: str) -> b
     sources = dict.fromkeys(member.sources[BANK] for member in members if BANK in member.sources)
     stage = folder.stage(features)
     files = {stage.directory / FEATURES / file_name(source): _cell_and_step(source) for source in sources}
+    where = _places(stage) if any(not file.is_file() for file in files) else {}
     with GracefulStop() as stop:
         while missing := [file for file in files if not file.is_file()]:
             if stop.requested:
@@ -91,7 +98,7 @@ def make_features(folder: Folder, members: Sequence[Member], features: str) -> b
             with stage.claim(f"features-{missing[0].stem}") as claimed:
                 if claimed and not missing[0].is_file():
                     cell, step = files[missing[0]]
-                    run, index = _place(stage, cell)
+                    run, index = _place(stage, where, cell)
                     embed(load_run(stage.run_directory(run)), missing[0], member=index, step=step)
             if not claimed:
                 time.sleep(POLL_S)
@@ -111,11 +118,16 @@ def _cell_and_step(source: str) -> tuple[str, int]:
     return cell, int(step)
 
 
-def _place(stage: Folder, cell: str) -> tuple[str, int]:
+def _places(stage: Folder) -> dict[str, tuple[str, int]]:
+    """The population of each cell that is planned, and its place there."""
+    return {cell: (planned.id, i) for planned in stage.plan() for i, cell in enumerate(planned.cells)}
+
+
+def _place(stage: Folder, where: Mapping[str, tuple[str, int]], cell: str) -> tuple[str, int]:
     """The population that has a cell, and its place there. ValueError where there is none, or it has failed."""
-    for planned in stage.plan():
-        if cell in planned.cells:
-            if failure := stage.failure(planned.id):
-                raise ValueError(f"stage {stage.name!r}: population {planned.id} failed, {failure['error']}")
-            return planned.id, planned.cells.index(cell)
-    raise ValueError(f"stage {stage.name!r} has no run {cell}: `icl sweep run` trains it first")
+    if cell not in where:
+        raise ValueError(f"stage {stage.name!r} has no run {cell}: `icl sweep run` trains it first")
+    run, index = where[cell]
+    if failure := stage.failure(run):
+        raise ValueError(f"stage {stage.name!r}: population {run} failed, {failure['error']}")
+    return run, index
