@@ -87,7 +87,7 @@ def test_a_diverging_member_is_frozen_and_its_neighbours_are_not_touched(whole):
 
 
 def test_layout_round_trip_pads_and_drops_the_padding():
-    layout = parallel.Layout(num_members=5, num_devices=8, batch_shards=2)
+    layout = parallel.DeviceLayout(num_members=5, num_devices=8, batch_shards=2)
     tree = {"a": np.arange(10.0).reshape(5, 2), "b": np.arange(5)}
     spread = layout.spread(tree)
     assert spread["a"].shape == (8, 2, 2)

@@ -12,9 +12,9 @@ import pytest
 from scipy import stats
 
 from icl_jax.data import classes as cl
+from icl_jax.data.arrangement import copy_exemplar, draw_exemplars
 from icl_jax.data.banks import load_bank
 from icl_jax.data.draws import below, distinct_below, permutation
-from icl_jax.data.layout import copy_exemplar, draw_exemplars
 from icl_jax.data.sequences import sample, sample_suite, statistics
 from icl_jax.data.source import exemplar_source
 from icl_jax.data.types import DISTRACTOR, QUERY, REMAINDER, SUPPORT

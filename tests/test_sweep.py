@@ -458,7 +458,7 @@ def test_a_signal_in_the_last_chunk_stops_the_worker_too(sheet, tmp_path, monkey
         return True
 
     monkeypatch.setattr(worker, "run_job", last_chunk)
-    assert run(sheet, tmp_path) == worker.Outcome(stopped=True)
+    assert run(sheet, tmp_path) == worker.Tally(stopped=True)
 
 
 def test_a_member_that_diverges_is_recorded_at_its_step(tmp_path):

@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from icl_jax.claims.measure import Best, Measured, Results, Statistic, resolve
 from icl_jax.claims.statistics import FEWEST_SEEDS, interval
-from icl_jax.claims.units import Cell, Planned, Setting, Undecidable, Unit, pick, planned_cells, show, show_units
+from icl_jax.claims.units import (
+    LabelledRun,
+    PlannedRuns,
+    Setting,
+    Undecidable,
+    Unit,
+    pick,
+    planned_cells,
+    show,
+    show_units,
+)
 from icl_jax.headlines import Coords, Headline
 from icl_jax.names import suggest
 
@@ -56,7 +66,7 @@ class Claim(Protocol):
     of: Statistic
     by_rank: ClassVar[bool]  # whether the effect depends on the order of the values alone
 
-    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+    def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         """Returns the settings compared. Undecidable where the runs have none."""
         ...
 
@@ -118,7 +128,7 @@ def judge(
     table: pa.Table,
     headlines: Iterable[Headline],
     num_steps: int | None = None,
-    planned: Planned | None = None,
+    planned: PlannedRuns | None = None,
 ) -> list[Verdict]:
     """Returns a verdict per claim on the results table of a sweep.
 
@@ -345,7 +355,7 @@ def _unit_notes(readings: list[Reading], units: list[Unit], counted: np.ndarray)
 
 def check_claims(
     claims: Iterable[Claim],
-    planned: Planned,
+    planned: PlannedRuns,
     suites: Collection[str],
     metrics: Sequence[str],
     every: int,

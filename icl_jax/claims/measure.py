@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from icl_jax.claims.series import LABEL, SEED, Series, series, windowed
 from icl_jax.claims.statistics import acquisition
-from icl_jax.claims.units import Cell, Planned, Undecidable, planned_cells
+from icl_jax.claims.units import LabelledRun, PlannedRuns, Undecidable, planned_cells
 from icl_jax.headlines import DEFAULTS, Coords, Headline, check_place, coords_of, place
 from icl_jax.names import suggest
 from icl_jax.storage.columns import coordinates
@@ -272,7 +272,7 @@ class Results:
         table: pa.Table,
         headlines: Iterable[Headline],
         num_steps: int | None = None,
-        planned: Planned | None = None,
+        planned: PlannedRuns | None = None,
     ):
         self.table, self._headlines = table, tuple(headlines)
         cells = planned_cells(planned or {})
@@ -414,11 +414,11 @@ class Results:
         return _exact(run.restricted_onset, "censored" if run.censored else "")
 
 
-def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, Cell]:
+def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, LabelledRun]:
     if not table.num_rows:
         return {}
     names = [n for n in table.column_names if n.startswith((LABEL, SEED))]
     rows = table.group_by(["cell", *names], use_threads=False).aggregate([("step", "max")]).to_pylist()
     pick = lambda row, prefix: {n.removeprefix(prefix): row[n] for n in names if n.startswith(prefix)}
     end = lambda row: ends.get(row["cell"], 0)
-    return {row["cell"]: Cell(pick(row, LABEL), pick(row, SEED), row["step_max"], end(row)) for row in rows}
+    return {row["cell"]: LabelledRun(pick(row, LABEL), pick(row, SEED), row["step_max"], end(row)) for row in rows}

@@ -21,7 +21,7 @@ import numpy as np
 from icl_jax.claims.judge import Bound, Verdict, check_claims, judge
 from icl_jax.claims.measure import Best, Statistic, at, decay, final, onset, peak
 from icl_jax.claims.records import fields_of, make
-from icl_jax.claims.units import Cell, Setting, Undecidable, matching, normalised, show
+from icl_jax.claims.units import LabelledRun, Setting, Undecidable, matching, normalised, show
 from icl_jax.names import suggest
 
 __all__ = [
@@ -72,7 +72,7 @@ class Larger:
             raise ValueError(f"claim {self.name!r}: by {self.by} must be finite; give the least difference")
         _prepare(self, at=normalised(self.at), than=than)
 
-    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+    def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         return [self.at, *self._others()]
 
     def _others(self) -> Sequence[Setting]:
@@ -113,7 +113,7 @@ class Within:
             raise ValueError(f"claim {self.name!r}: {bounds}; give low, high or both, in order")
         _prepare(self, at=normalised(self.at))
 
-    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+    def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         return [self.at]
 
     def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
@@ -154,7 +154,7 @@ class Same:
             raise ValueError(f"claim {self.name!r}: margin {self.margin} must be above 0; say what counts as the same")
         _prepare(self, at=normalised(self.at), as_=normalised(self.as_))
 
-    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+    def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         return [self.at, self.as_]
 
     def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
@@ -192,11 +192,11 @@ class Trend:
             raise ValueError(f"claim {self.name!r}: over and best_of both name {self.over!r}; choose one")
         _prepare(self, at=normalised(self.at))
 
-    def settings(self, cells: Mapping[str, Cell]) -> list[Setting]:
+    def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         """Returns a setting per value of the label.
 
-        >>> from icl_jax.claims.units import Cell
-        >>> cells = {str(p): Cell({"p_bursty": p, "layers": 2.0}, {"init": 0}) for p in (0.0, 0.5, 1.0)}
+        >>> from icl_jax.claims.units import LabelledRun
+        >>> cells = {str(p): LabelledRun({"p_bursty": p, "layers": 2.0}, {"init": 0}) for p in (0.0, 0.5, 1.0)}
         >>> claims.trend("Rises", claims.final("icl"), over="p_bursty", at={"layers": 2}).settings(cells)
         [{'layers': 2.0, 'p_bursty': 0.0}, {'layers': 2.0, 'p_bursty': 0.5}, {'layers': 2.0, 'p_bursty': 1.0}]
         """

@@ -18,7 +18,7 @@ class Undecidable(ValueError):
 
 
 @dataclass(frozen=True)
-class Cell:
+class LabelledRun:
     """A run as settings see it. last: its last step with results, -1 before; end: where it ends, 0 if not known."""
 
     labels: Mapping[str, Value]
@@ -27,14 +27,14 @@ class Cell:
     end: int = 0
 
 
-Planned = Mapping[str, tuple[Mapping[str, Value], Mapping[str, int], int]]
+PlannedRuns = Mapping[str, tuple[Mapping[str, Value], Mapping[str, int], int]]
 
 
-def planned_cells(planned: Planned) -> dict[str, Cell]:
+def planned_cells(planned: PlannedRuns) -> dict[str, LabelledRun]:
     """Returns planned cells, {cell: (labels, seeds, steps)}, as a results table has them: each with every label."""
     names = dict.fromkeys(name for labels, *_ in planned.values() for name in labels)
     full = lambda labels: normalised({name: labels.get(name) for name in names})
-    return {cell: Cell(full(labels), seeds, end=steps) for cell, (labels, seeds, steps) in planned.items()}
+    return {cell: LabelledRun(full(labels), seeds, end=steps) for cell, (labels, seeds, steps) in planned.items()}
 
 
 def normalised(setting: Setting) -> dict[str, Value]:
@@ -75,13 +75,13 @@ def _same(a: Value, b: Value) -> bool:
     return math.isclose(a, b, rel_tol=1e-9)
 
 
-def streams(cells: Mapping[str, Cell]) -> tuple[str, ...]:
+def streams(cells: Mapping[str, LabelledRun]) -> tuple[str, ...]:
     """Returns the seeds that vary: together they make the unit of replication."""
     names = dict.fromkeys(name for cell in cells.values() for name in cell.seeds)
     return tuple(n for n in names if len({cell.seeds.get(n) for cell in cells.values()}) > 1)
 
 
-def matching(cells: Mapping[str, Cell], setting: Setting, also: Sequence[str] = ()) -> dict[str, Cell]:
+def matching(cells: Mapping[str, LabelledRun], setting: Setting, also: Sequence[str] = ()) -> dict[str, LabelledRun]:
     """Returns the runs of a setting. Undecidable where there are none, or for a label, here or in `also`,
     that no run has."""
     if not cells:
@@ -97,14 +97,14 @@ def matching(cells: Mapping[str, Cell], setting: Setting, also: Sequence[str] = 
     return found
 
 
-def pick(cells: Mapping[str, Cell], setting: Setting, best: str | None = None) -> dict[Unit, dict[Value, str]]:
+def pick(cells: Mapping[str, LabelledRun], setting: Setting, best: str | None = None) -> dict[Unit, dict[Value, str]]:
     """Returns the run of a setting by unit, as {value of the label `best`: cell}; one, under None, without `best`.
 
     Undecidable where no run matches, or where several of one unit match that differ in more than `best`.
     """
     found = matching(cells, setting, [best] if best else [])
     varying = streams(cells)
-    units: dict[Unit, dict[str, Cell]] = {}
+    units: dict[Unit, dict[str, LabelledRun]] = {}
     for name, cell in found.items():
         units.setdefault(tuple((n, cell.seeds.get(n)) for n in varying), {})[name] = cell
     for unit, mine in units.items():
@@ -123,7 +123,7 @@ def _show_unit(unit: Unit) -> str:
     return " ".join(f"{name} {seed}" for name, seed in unit) or "(the only one)"
 
 
-def _check_one(setting: Setting, unit: Unit, cells: list[Cell], best: str | None) -> None:
+def _check_one(setting: Setting, unit: Unit, cells: list[LabelledRun], best: str | None) -> None:
     varied = lambda name: list(dict.fromkeys(cell.labels.get(name) for cell in cells))
     where = f"{show(setting) or 'the empty setting'} picks {len(cells)} runs of {show_units([unit])}"
     if differ := [n for n in cells[0].labels if n != best and len(varied(n)) > 1]:
@@ -134,7 +134,7 @@ def _check_one(setting: Setting, unit: Unit, cells: list[Cell], best: str | None
         raise Undecidable(f"{where} with the same labels; give what differs between them a label")
 
 
-def _absent(setting: Setting, cells: Mapping[str, Cell]) -> str:
+def _absent(setting: Setting, cells: Mapping[str, LabelledRun]) -> str:
     """Why no run has a setting."""
     for name, value in setting.items():
         known = list(dict.fromkeys(cell.labels.get(name) for cell in cells.values()))

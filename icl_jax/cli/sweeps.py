@@ -14,7 +14,7 @@ from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.results import results_table, write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet
 from icl_jax.sweep.sweep import folder_of
-from icl_jax.sweep.worker import Outcome
+from icl_jax.sweep.worker import Tally
 from icl_jax.training.signals import GracefulStop
 
 SWEEPS = "sweeps"  # directory of sweeps
@@ -54,7 +54,7 @@ def _check_engine(flags: Namespace) -> None:
         raise ValueError(f"--{given[0]} is for --engine=ray; add it, or leave the flag out")
 
 
-def _run_one(sheet: Sheet, out: pathlib.Path, flags: Namespace) -> Outcome:
+def _run_one(sheet: Sheet, out: pathlib.Path, flags: Namespace) -> Tally:
     if flags.engine == "local":
         return commands.run(sheet, out, _console(), most=flags.width, index=flags.index, count=flags.count)
     place = {"address": flags.ray_address, "chips": flags.chips, "cpus": flags.cpus}

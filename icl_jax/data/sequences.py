@@ -13,9 +13,17 @@ import jax.numpy as jnp
 
 from icl_jax.data import classes as cl
 from icl_jax.data import labels as lb
+from icl_jax.data.arrangement import (
+    Arrangement,
+    SequencePlan,
+    arrange,
+    copy_exemplar,
+    draw_exemplars,
+    finish,
+    pick_words,
+)
 from icl_jax.data.classes import Pool, Tables
 from icl_jax.data.draws import below, chance, draw_words, first_true, permutation
-from icl_jax.data.layout import Layout, Plan, arrange, copy_exemplar, draw_exemplars, finish, pick_words
 from icl_jax.data.statistics import statistics
 from icl_jax.data.types import Sequence
 from icl_jax.data.vocab import Vocab
@@ -65,7 +73,7 @@ def _may_exclude(task: TaskSpec) -> bool:
     return task.kind == "no_support" or (task.kind == "bursty" and task.non_bursty == "common_no_support")
 
 
-def _training_plan(task: TaskSpec, tables: Tables, h: dict, words: jax.Array) -> Plan:
+def _training_plan(task: TaskSpec, tables: Tables, h: dict, words: jax.Array) -> SequencePlan:
     """Returns the plan of a training sequence. words: uint32 (5,), of which the first three are used."""
     core, other = _core_pools(task, tables, h, words[1])
     has_core = jnp.bool_(True)
@@ -85,7 +93,7 @@ def _training_plan(task: TaskSpec, tables: Tables, h: dict, words: jax.Array) ->
     ways = jnp.clip(jnp.asarray(h["ways"], jnp.int32), 1, task.max_ways)
     slots = jnp.where(has_core, ways * jnp.asarray(h["shots"], jnp.int32), 0)
     slots = jnp.where(fresh, task.context_len, slots)
-    return Plan(core, other, has_core | fresh, fresh, exclude, ways, slots)
+    return SequencePlan(core, other, has_core | fresh, fresh, exclude, ways, slots)
 
 
 def _core_pools(task: TaskSpec, tables: Tables, h: dict, word: jax.Array) -> tuple[Pool, Pool]:
@@ -102,7 +110,7 @@ def _core_pools(task: TaskSpec, tables: Tables, h: dict, word: jax.Array) -> tup
     return core, other
 
 
-def _training_layout(task: TaskSpec, tables: Tables, plan: Plan, words: dict) -> Layout:
+def _training_layout(task: TaskSpec, tables: Tables, plan: SequencePlan, words: dict) -> Arrangement:
     if task.distinct_ways:
         ways = cl.draw_distinct(tables, plan.core, words["ways"])
     else:
@@ -120,7 +128,7 @@ def _training_layout(task: TaskSpec, tables: Tables, plan: Plan, words: dict) ->
 
 
 def _training_labels(
-    task: TaskSpec, vocab: Vocab, tables: Tables, plan: Plan, layout: Layout, words: dict
+    task: TaskSpec, vocab: Vocab, tables: Tables, plan: SequencePlan, layout: Arrangement, words: dict
 ) -> jax.Array:
     """Returns labels (n+1,): by the rule for cores in the core, own labels elsewhere."""
     picks, _ = pick_words(layout, words, task.multiplicity_by)
@@ -177,7 +185,7 @@ def _suite_words(task: TaskSpec, suite: SuiteSpec, vocab: Vocab) -> dict[str, tu
     return words
 
 
-def _suite_plan(task: TaskSpec, suite: SuiteSpec, tables: Tables, h: dict) -> Plan:
+def _suite_plan(task: TaskSpec, suite: SuiteSpec, tables: Tables, h: dict) -> SequencePlan:
     fresh, has_ways = suite.classes == "fresh", suite.kind in ("fewshot", "bursty", "broken")
     pool = cl.zipf_pool(tables) if fresh else cl.POOLS[suite.classes](tables)
     ways = jnp.clip(jnp.asarray(suite.ways or h["ways"], jnp.int32), 1, suite.ways or task.max_ways)
@@ -187,7 +195,7 @@ def _suite_plan(task: TaskSpec, suite: SuiteSpec, tables: Tables, h: dict) -> Pl
         slots = ways * jnp.asarray(suite.shots or h["shots"], jnp.int32)
     else:
         slots = task.context_len  # ways that do not divide it: the first ones are shown once more
-    return Plan(
+    return SequencePlan(
         core=pool,
         other=cl.zipf_pool(tables) if has_ways else pool,
         has_core=jnp.bool_(suite.kind in ("fewshot", "bursty")),
@@ -198,7 +206,7 @@ def _suite_plan(task: TaskSpec, suite: SuiteSpec, tables: Tables, h: dict) -> Pl
     )
 
 
-def _suite_layout(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, words: dict) -> Layout:
+def _suite_layout(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: SequencePlan, words: dict) -> Arrangement:
     label_of = lambda positions: lb.own_labels(vocab, tables, positions)[0]
     own_shown = suite.kind == "broken" or suite.labels in ("fixed", "flipped", "shifted")
     label_of = label_of if vocab.shared_labels and own_shown else None
@@ -221,7 +229,7 @@ def _suite_layout(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, wo
 
 
 def _suite_others(
-    suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, query: jax.Array, words: jax.Array
+    suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: SequencePlan, query: jax.Array, words: jax.Array
 ) -> jax.Array:
     """Returns classes (n,) for the context outside the core; words: uint32 (n, redraws)."""
     candidates = cl.draw_without(tables, plan.other, words, jnp.where(plan.exclude_query, query, -1))
@@ -232,7 +240,9 @@ def _suite_others(
     return jnp.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
 
 
-def _suite_labels(suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: Plan, layout: Layout, words: dict) -> jax.Array:
+def _suite_labels(
+    suite: SuiteSpec, vocab: Vocab, tables: Tables, plan: SequencePlan, layout: Arrangement, words: dict
+) -> jax.Array:
     """Returns labels (n+1,): by the suite's rule with the ways, own labels elsewhere."""
     picks, way_picks = pick_words(layout, words, "class")
     labels = lb.pick_label(vocab, tables, layout.classes, picks)

@@ -30,7 +30,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Suite:
+class SuiteFacts:
     """A suite and its facts. floor, ceiling: names of the oracles, the best of which is the bound."""
 
     spec: SuiteSpec
@@ -71,11 +71,11 @@ def never_shows_answer(spec: SuiteSpec, shared_labels: bool) -> bool:
     return spec.kind == "no_support" and spec.task == "class" and (spec.exclude_label or not shared_labels)
 
 
-def describe(spec: SuiteSpec) -> Suite:
+def describe(spec: SuiteSpec) -> SuiteFacts:
     """Returns a suite with its facts in words."""
     floor, ceiling = bounds_of(spec)
     shown = "the labels shown in the context" if spec.answers == "context" else "all labels in use"
-    return Suite(spec, role_of(spec), _context(spec), _counts(spec), shown, floor, ceiling)
+    return SuiteFacts(spec, role_of(spec), _context(spec), _counts(spec), shown, floor, ceiling)
 
 
 _CLASSES = {
@@ -138,7 +138,7 @@ def _released_no_support(classes: str) -> SuiteSpec:
 
 
 _TRAINED = ("rare", "common", "zipfian")
-SUITES: dict[str, Suite] = {
+SUITES: dict[str, SuiteFacts] = {
     name: describe(spec)
     for name, spec in {
         **{f"fewshot_{c}": _fewshot(c) for c in ("holdout", *_TRAINED)},

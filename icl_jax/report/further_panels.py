@@ -43,9 +43,9 @@ def _lines_plate(name: str, found: list[Further], view: View) -> Plate:
     parts += ["Band or bar: 95 % interval (Student's t over seeds)."] if runs > 1 else []
     parts += ["Dashed: the untrained model, mean over all runs."] if along else []
     places = [Places(_as_values(labels)) for one in found for labels in one.axes.values()]
-    below = max((where.room[1] for where in places), default=0.0)
-    room: dict[str, Any] = {"left": LEFT + 0.1, "bottom": BOTTOM + below}
-    return Plate(_file_name(f"further-{name}"), f"Further eval: {name}", " ".join(parts), rows, **room)
+    below = max((where.margins[1] for where in places), default=0.0)
+    margins: dict[str, Any] = {"left": LEFT + 0.1, "bottom": BOTTOM + below}
+    return Plate(_file_name(f"further-{name}"), f"Further eval: {name}", " ".join(parts), rows, **margins)
 
 
 def _file_name(name: str) -> str:

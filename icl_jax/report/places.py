@@ -51,7 +51,7 @@ class Places:
         return not self.numeric and len(self.values) > _MOST_NAMES
 
     @property
-    def room(self) -> tuple[float, float]:
+    def margins(self) -> tuple[float, float]:
         """Inches that tilted names need to the left of the axes and below, beyond those of level ones."""
         return (0.2, 0.055 * max(map(len, self.names))) if self.tilted else (0.0, 0.0)
 

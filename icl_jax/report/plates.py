@@ -24,18 +24,18 @@ def plates(view: View) -> list[Plate]:
         panels = rows_of([*itertools.chain.from_iterable(curves), *planes])
         return [Plate("learning", "Learning curves", f"{learning} {paths}".strip(), panels)]
     final = [final_panel(view, suite) for suite in view.suites]
-    aside, below = places(view).room
-    room: dict[str, Any] = {"left": LEFT + aside, "bottom": BOTTOM + below}
+    aside, below = places(view).margins
+    margins: dict[str, Any] = {"left": LEFT + aside, "bottom": BOTTOM + below}
     if len(view.columns) == 1:
         about = f"{captions.final(view)} {paths}".strip()
         scores = "Final scores and trade-off" if planes else "Final scores"
         return [
             Plate("learning", "Learning curves", learning, rows_of(list(itertools.chain.from_iterable(curves)))),
-            Plate("final", scores, about, rows_of([*final, *planes]), **room),
+            Plate("final", scores, about, rows_of([*final, *planes]), **margins),
         ]
     made = [
         Plate("learning", "Learning curves", learning, curves),
-        Plate("final", "Final scores", captions.final(view), rows_of(final), **room),
+        Plate("final", "Final scores", captions.final(view), rows_of(final), **margins),
     ]
     if planes:
         made.append(Plate("tradeoff", "Trade-off", f"{paths} {captions.columns(view)}".strip(), [planes]))

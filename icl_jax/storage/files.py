@@ -42,8 +42,8 @@ def _renamed(path: pathlib.Path) -> Iterator[pathlib.Path]:
 @contextlib.contextmanager
 def _uploaded(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A bucket shows an object when its upload is complete, so that this is atomic in itself."""
-    with tempfile.TemporaryDirectory() as room:
-        temporary = pathlib.Path(room) / path.name
+    with tempfile.TemporaryDirectory() as scratch:
+        temporary = pathlib.Path(scratch) / path.name
         yield temporary
         with _named(path):
             filesystem(path).put_file(str(temporary), str(path))
@@ -109,8 +109,8 @@ def local(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     if not in_bucket(path):
         yield path
         return
-    with tempfile.TemporaryDirectory() as room:
-        copy = pathlib.Path(room) / path.name
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = pathlib.Path(scratch) / path.name
         copy.write_bytes(filesystem(path).cat_file(str(path)))
         yield copy
 

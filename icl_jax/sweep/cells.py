@@ -89,7 +89,7 @@ class _Run:
 
 def _runs(config: ConfigDict, point: Point) -> list[_Run]:
     point = Point({path: _plain(value) for path, value in point.changes.items()}, point.labels)
-    fields = _by_room(config, point)
+    fields = _by_section(config, point)
     static = {path: value for path, value in point.changes.items() if not _is_of_member(path)}
     key = json.dumps(static, sort_keys=True, default=str)
     own = {f"patches.{path}": value for path, value in fields["patches"].items()}
@@ -139,18 +139,18 @@ def _cells(config: ConfigDict, runs: list[_Run], stages: Mapping[str, Earlier]) 
     return cells
 
 
-def _by_room(config: ConfigDict, point: Point) -> dict[str, dict]:
-    """A point's changes by room of the config, each field checked."""
-    rooms: dict[str, dict] = {room: {} for room in SWEPT}
+def _by_section(config: ConfigDict, point: Point) -> dict[str, dict]:
+    """A point's changes by section of the config, each field checked."""
+    sections: dict[str, dict] = {name: {} for name in SWEPT}
     for path, value in point.changes.items():
-        room, *rest = cfg.check_field(config, path)
-        if room not in rooms or len(rest) != (2 if room in _DEEP else 1):
+        section, *rest = cfg.check_field(config, path)
+        if section not in sections or len(rest) != (2 if section in _DEEP else 1):
             raise ValueError(f"a sweep cannot vary {path!r}: it can vary fields of {', '.join(SWEPT)}")
-        rooms[room][".".join(rest)] = value
-    for name, value in rooms["hypers"].items():
+        sections[section][".".join(rest)] = value
+    for name, value in sections["hypers"].items():
         if len(hy.entries(name, value)) > 1:
             raise ValueError(f"a point sets hypers.{name} = {value}: one value (or schedule) a point; use grid.over")
-    return rooms
+    return sections
 
 
 def _group(key: str, config: ConfigDict, members: list[Member], bank: dict) -> Group:

@@ -28,7 +28,7 @@ from icl_jax.sweep.results import EMPTY, NoResults, results_table
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import status_table
 from icl_jax.sweep.sweep import Sweep, folder_of, open_sweep
-from icl_jax.sweep.worker import Outcome, Say, work
+from icl_jax.sweep.worker import Say, Tally, work
 from icl_jax.training.display import duration
 
 _REFRESH_S = 2.0
@@ -108,7 +108,7 @@ def run(
     index: int = 0,
     count: int = 1,
     progress: bool = True,
-) -> Outcome:
+) -> Tally:
     """Runs a sweep, or goes on with it: the share `index` of `count` of its populations (an array job)."""
     check_width(most)
     check_share(index, count)
@@ -118,7 +118,7 @@ def run(
         say_of(sheet.name)(
             "no locks in a bucket: where several workers share this sweep, give each its --index and --count"
         )
-    order, outcome, failed = open_sweep(sheet, out).in_order(), Outcome(), 0
+    order, outcome, failed = open_sweep(sheet, out).in_order(), Tally(), 0
     for sweep in order:
         sweep.check()  # all of them, before the first is written
     for sweep in order:
@@ -128,10 +128,10 @@ def run(
         if outcome.stopped:
             return outcome
         failed += outcome.failed
-    return Outcome(outcome.done, failed)
+    return Tally(outcome.done, failed)
 
 
-def _run(sweep: Sweep, say: Say, index: int, count: int, progress: bool) -> Outcome:
+def _run(sweep: Sweep, say: Say, index: int, count: int, progress: bool) -> Tally:
     """Runs the share `index` of `count` of a sweep that is planned."""
     jobs = sweep.jobs()
     members = sum(len(job.planned.cells) for job in jobs)
@@ -148,7 +148,7 @@ def _run(sweep: Sweep, say: Say, index: int, count: int, progress: bool) -> Outc
     return outcome
 
 
-def run_on_ray(sheet: Sheet, out: str | pathlib.Path, console: Console, **options) -> Outcome:
+def run_on_ray(sheet: Sheet, out: str | pathlib.Path, console: Console, **options) -> Tally:
     """Runs a sweep, or goes on with it, on a Ray cluster; options: see `ray_engine.run`."""
     check_width(options.get("most", 0))
     say = lambda text: console.print(f"{sheet.name}: {text}", highlight=False, markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from icl_jax.members import Member
 from icl_jax.runs.experiment import Experiment
 from icl_jax.storage.files import write_text
 from icl_jax.sweep.liveness import estimated_bytes
-from icl_jax.training.parallel import Layout
+from icl_jax.training.parallel import DeviceLayout
 from icl_jax.training.population import Population, program_bytes
 
 SHARE = 0.8  # of a device's memory that a population may take; the rest is the runtime's, and fragmentation
@@ -38,7 +38,7 @@ def bytes_at(experiment: Experiment, width: int, compiles: bool = True) -> int:
     """
     layout = experiment.program.layout
     count = width * layout.num_groups
-    population = _resized(experiment, Layout(count, layout.num_devices, layout.batch_shards)).population()
+    population = _resized(experiment, DeviceLayout(count, layout.num_devices, layout.batch_shards)).population()
     path = cache_dir() / "memory" / f"{_key(population)}.txt"
     if path.is_file():
         return int(path.read_text())
@@ -67,7 +67,7 @@ def _key(population: Population) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _resized(experiment: Experiment, layout: Layout) -> Experiment:
+def _resized(experiment: Experiment, layout: DeviceLayout) -> Experiment:
     count = layout.num_members
     index = [i % len(experiment.members) for i in range(count)]
     members: list[Member] = [experiment.members[i] for i in index]

@@ -19,7 +19,7 @@ from icl_jax.sweep.ray_cluster import Share, choose_share, connect, import_ray, 
 from icl_jax.sweep.ray_tasks import AGAIN, check_shared, prepare, run_population
 from icl_jax.sweep.sheet import Sheet
 from icl_jax.sweep.status import state_of
-from icl_jax.sweep.worker import Outcome, Say
+from icl_jax.sweep.worker import Say, Tally
 from icl_jax.training.display import duration
 from icl_jax.training.signals import GracefulStop
 
@@ -30,7 +30,7 @@ _GRACE_S = 120.0  # for running populations to save when the driver is told to s
 
 def run(
     sheet: Sheet, out: str | pathlib.Path, say: Say, *, most: int = 0, address: str = "", chips: int = 0, cpus: int = 0
-) -> Outcome:
+) -> Tally:
     """Runs a sweep, or goes on with it, on a Ray cluster, and returns how many populations are done.
 
     most: members of a population at most (0: as many as fit); address: of the cluster (`ray_cluster.connect`);
@@ -44,14 +44,14 @@ def run(
         say(f"Ray: {len(found)} machine(s); a population has {share} to itself")
         with GracefulStop() as stop:
             stages = _prepared(sheet, out, share, most, say, stop)
-            return Outcome(stopped=True) if stages is None else _run_all(stages, share, say, stop)
+            return Tally(stopped=True) if stages is None else _run_all(stages, share, say, stop)
     finally:
         import_ray().shutdown()
 
 
-def _run_all(stages: "list[tuple[Folder, list[Job]]]", share: Share, say: Say, stop: GracefulStop) -> Outcome:
+def _run_all(stages: "list[tuple[Folder, list[Job]]]", share: Share, say: Say, stop: GracefulStop) -> Tally:
     """Runs one stage after another."""
-    outcome, failed = Outcome(), 0
+    outcome, failed = Tally(), 0
     for folder, jobs in stages:
         if len(stages) > 1:
             say(f"stage {folder.name}" if folder.is_stage else f"{folder.name}, after its stages")
@@ -59,7 +59,7 @@ def _run_all(stages: "list[tuple[Folder, list[Job]]]", share: Share, say: Say, s
         if outcome.stopped:
             return outcome
         failed += outcome.failed
-    return Outcome(outcome.done, failed)
+    return Tally(outcome.done, failed)
 
 
 def _prepared(
@@ -132,7 +132,7 @@ class _Driver:
         self.held: list[Job] = []  # by other workers, or by a process whose death has not been noticed
         self.deaths: dict[str, tuple[int, int]] = {}  # id -> (step, how many there)
 
-    def run(self, stop: GracefulStop) -> Outcome:
+    def run(self, stop: GracefulStop) -> Tally:
         """Runs what is left until all is done or has failed, or a signal stops it."""
         members = sum(len(job.planned.cells) for job in self.jobs)
         self.say(f"{members} members in {len(self.jobs)} populations, {len(self.done)} of them done")
@@ -143,9 +143,9 @@ class _Driver:
         if stop.requested:
             self.say("stopping; what runs saves first")
             _cancel(list(self.tasks))
-            return Outcome(stopped=True)
+            return Tally(stopped=True)
         self.say(f"{len(self.done)} populations done, {len(self.failed)} failed")
-        return Outcome(len(self.done), len(self.failed))
+        return Tally(len(self.done), len(self.failed))
 
     def _start(self, job: Job) -> None:
         before = self.folder.attempt(job.id)

@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 @dataclasses.dataclass
-class Outcome:
+class Tally:
     """Counts of populations after a worker's turn; stopped: a signal ended it."""
 
     done: int = 0
@@ -33,7 +33,7 @@ class Outcome:
 
 def work(
     folder: Folder, jobs: Callable[[], list[Job]], *, mine: Callable[[Job], bool], say: Say, progress: bool
-) -> Outcome:
+) -> Tally:
     """Runs populations until all of `mine` are done or have failed here once. One that takes something from an earlier
     stage waits for that.
 
@@ -56,7 +56,7 @@ def work(
             else:
                 time.sleep(POLL_S)
         outcome = _outcome(folder, [job for job in jobs() if mine(job)])
-        return Outcome(stopped=True) if stop.requested and outcome.failed else outcome
+        return Tally(stopped=True) if stop.requested and outcome.failed else outcome
 
 
 def _take_one(folder: Folder, waiting: list[Job], jobs: Callable[[], list[Job]], say: Say, progress: bool) -> str:
@@ -147,6 +147,6 @@ def _headline(folder: Folder, job: Job, jobs: list[Job]) -> str:
     return f"population {number} of {len(jobs)} ({done} done): {len(job.planned.cells)} members{at}"
 
 
-def _outcome(folder: Folder, jobs: list[Job]) -> Outcome:
+def _outcome(folder: Folder, jobs: list[Job]) -> Tally:
     done = sum(is_done(folder, job) for job in jobs)
-    return Outcome(done, len(jobs) - done)
+    return Tally(done, len(jobs) - done)

@@ -37,7 +37,7 @@ class Course:
 
 
 @dataclasses.dataclass
-class Outcome:
+class RunEnd:
     """How a run ended. state: numpy, flat member axis; diverged: (M,) step or -1; stopped: by a signal."""
 
     step: int
@@ -58,7 +58,7 @@ def train_population(
     meta: dict | None = None,
     on_rows: Callable[[list[dict]], None] = lambda rows: None,
     gaps: Sequence[Stretch] = (),
-) -> Outcome:
+) -> RunEnd:
     """Trains to course.num_steps from the newest good checkpoint, if any, and returns the outcome.
 
     initial: function of the fresh state (collected form) to the state to start from. gaps: stretches of which the
@@ -70,7 +70,7 @@ def train_population(
         loop.begin(initial, any(gap[0] < gap[1] for gap in gaps))
         if all(loop.mend(gap, initial, stop) for gap in gaps):
             loop.train(stop)
-        return Outcome(loop.step, loop.collected_state(), loop.diverged, loop.stopped)
+        return RunEnd(loop.step, loop.collected_state(), loop.diverged, loop.stopped)
 
 
 class _Loop:

@@ -20,7 +20,7 @@ AXIS = "devices"
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class DeviceLayout:
     """How `num_members` members lie on `num_devices` devices (of all processes)."""
 
     num_members: int
@@ -128,7 +128,7 @@ class Layout:
 
 def choose_layout(
     num_members: int, batch_size: int, devices: int = 0, batch_shards: int = 0, *, may_split: bool = True
-) -> Layout:
+) -> DeviceLayout:
     """Returns the layout asked for, or the one with the least work per device where 0 is given.
 
     may_split: whether a batch may be shared without being asked to; not where batch statistics are per
@@ -144,20 +144,20 @@ def choose_layout(
     if jax.process_count() > 1 and devices != available:
         raise ValueError(f"runtime.devices {devices}: several processes use all {available} devices; set it to 0")
     if batch_shards:
-        return _checked(Layout(num_members, devices, batch_shards), batch_size)
+        return _checked(DeviceLayout(num_members, devices, batch_shards), batch_size)
     # Averaging gradients costs something, so sharing a batch must save a fifth to be chosen.
     limit = devices if may_split else 1
     fits = [s for s in range(1, limit + 1) if devices % s == 0 and batch_size % s == 0]
-    layouts = [Layout(num_members, devices, s) for s in fits]
+    layouts = [DeviceLayout(num_members, devices, s) for s in fits]
     return min(layouts, key=_cost)
 
 
-def _cost(layout: Layout) -> tuple[float, int]:
+def _cost(layout: DeviceLayout) -> tuple[float, int]:
     work = layout.width / layout.batch_shards
     return (work * 1.2 if layout.batch_shards > 1 else work, layout.batch_shards)
 
 
-def _checked(layout: Layout, batch_size: int) -> Layout:
+def _checked(layout: DeviceLayout, batch_size: int) -> DeviceLayout:
     devices, shards = layout.num_devices, layout.batch_shards
     if devices % shards:
         raise ValueError(
@@ -171,7 +171,7 @@ def _checked(layout: Layout, batch_size: int) -> Layout:
     return layout
 
 
-def local_batch(layout: Layout, batch_size: int) -> int:
+def local_batch(layout: DeviceLayout, batch_size: int) -> int:
     """Returns how many sequences of a member's batch one device draws."""
     return batch_size // layout.batch_shards
 

@@ -18,7 +18,7 @@ from icl_jax.models.taps import at_step
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import RunSpec
 from icl_jax.training import optim
-from icl_jax.training.parallel import Layout, local_batch
+from icl_jax.training.parallel import DeviceLayout, local_batch
 from icl_jax.training.protocols import Batch, Model, Objective, Source
 
 RUNNING = -1
@@ -64,7 +64,7 @@ class Program:
     model: Model
     source: Source
     objective: Objective
-    layout: Layout
+    layout: DeviceLayout
     decays: bool  # some member has weight decay
     table_schedule: bool  # a hyper behind the tables is scheduled: they are prepared in every step
     accumulate: int = 1  # parts of a device's batch, one after another
@@ -166,7 +166,7 @@ def _accumulated(part, parts: int, stats, first, count: int, fed) -> _Part:
     )
 
 
-def _over_devices(layout: Layout, found: _Part):
+def _over_devices(layout: DeviceLayout, found: _Part):
     """(values, gradients, statistics) of a member's whole batch: over the devices that share it, sums divided by their
     weights, means averaged."""
     summed = {name: found.values[name] for name in found.weights}

@@ -114,13 +114,13 @@ def convert(arrays: dict[str, np.ndarray], template: dict, core: str) -> dict:
 def haiku_names(path: list[str], core: str, layer: int = 0) -> tuple[str, ...]:
     """Returns the names of the Haiku arrays that make one of our leaves (of one layer), side by side."""
     *modules, leaf = path
-    room, modules = modules[0], [m for m in modules[1:] if m != "layers"]
+    part, modules = modules[0], [m for m in modules[1:] if m != "layers"]
     if leaf == "table":
-        return ("input_embedder/embs" if room == "embedder" else "input_embedder/embed/embeddings",)
-    if room == "encoder" and modules != ["out"]:
+        return ("input_embedder/embs" if part == "embedder" else "input_embedder/embed/embeddings",)
+    if part == "encoder" and modules != ["out"]:
         return (f"{RESNET}/{_resnet_module(modules)}/{_resnet_leaf(leaf)}",)
     root = "transformer" if core == "transformer" else "rnn"
-    base = {"encoder": "input_embedder", "readout": root}.get(room, root)
+    base = {"encoder": "input_embedder", "readout": root}.get(part, root)
     if "layers" in path:
         base = f"{root}/{CELLS[core]}" + (f"_{layer}" if layer else "")
     names = {"kernel": "w", "scale": "scale", "bias": "offset" if modules[-1].startswith("norm") else "b"}

@@ -13,7 +13,7 @@ from icl_jax.spec import TaskSpec
 
 
 @flax.struct.dataclass
-class Plan:
+class SequencePlan:
     """The kind of one sequence, as traced scalars.
 
     core, other: pools of the ways and of everything else. has_core, is_fresh: bool.
@@ -31,7 +31,7 @@ class Plan:
 
 
 @flax.struct.dataclass
-class Layout:
+class Arrangement:
     """way: int32 (n+1,) way at each position, -1 outside the core. classes: int32 (n+1,).
     ways: int32 (m,) class of each way."""
 
@@ -40,7 +40,7 @@ class Layout:
     ways: jax.Array
 
 
-def arrange(plan: Plan, ways: jax.Array, others: jax.Array, words: dict, grouped: bool) -> Layout:
+def arrange(plan: SequencePlan, ways: jax.Array, others: jax.Array, words: dict, grouped: bool) -> Arrangement:
     """Returns the shuffled context and the query, last.
 
     ways: int32 (m,) classes of the ways; others: int32 (n+1,) classes for positions outside the core.
@@ -51,10 +51,10 @@ def arrange(plan: Plan, ways: jax.Array, others: jax.Array, words: dict, grouped
     context = jnp.where(slot < plan.num_slots, slot % plan.num_ways, -1)
     query = jnp.where(plan.has_core, below(words["query_way"], plan.num_ways), -1)
     way = jnp.concatenate([context, query[None]])
-    return Layout(way, jnp.where(way >= 0, ways[way], others), ways)
+    return Arrangement(way, jnp.where(way >= 0, ways[way], others), ways)
 
 
-def pick_words(layout: Layout, words: dict, by: str) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
+def pick_words(layout: Arrangement, words: dict, by: str) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
     """Returns the words that pick among a class's labels, for positions (n+1,) and ways (m,).
 
     by "class": equal for all positions of one class. by "slot": one per way and one per position
@@ -95,7 +95,7 @@ def finish(
     task: TaskSpec,
     vocab: Vocab,
     tables: Tables,
-    layout: Layout,
+    layout: Arrangement,
     labels: jax.Array,
     exemplars: jax.Array,
     ask_group: jax.Array,
@@ -115,7 +115,7 @@ def finish(
     return Sequence(classes, exemplars, labels, own, count, _roles(layout), task_label, key_words)
 
 
-def _roles(layout: Layout) -> jax.Array:
+def _roles(layout: Arrangement) -> jax.Array:
     core = jnp.where(layout.classes == layout.classes[-1], SUPPORT, DISTRACTOR)
     roles = jnp.where(layout.way >= 0, core, REMAINDER).at[-1].set(QUERY)
     return roles.astype(jnp.int8)
