@@ -216,13 +216,17 @@ def test_a_warm_up_beyond_the_run_is_said():
 
 
 def test_ctrl_c_is_the_way_out_of_status(tmp_path, monkeypatch):
+    looks = []
+
     def pressed(seconds):
+        looks.append(seconds)
         raise KeyboardInterrupt
 
     sheet = Sheet("tiny.py", "Tiny: a sweep.", tiny_config(), grid.seeds(1), [], {}, {})
     monkeypatch.setattr(commands.sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(commands.time, "sleep", pressed)
     commands.watch_status(sheet, tmp_path, Console(file=io.StringIO()))
+    assert len(looks) == 1
 
 
 def test_a_second_ctrl_c_interrupts_at_once():

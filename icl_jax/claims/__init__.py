@@ -1,39 +1,6 @@
 """What a figure must show: statements, the statistics they stand on, and verdicts. Needs no report."""
 
-from icl_jax.claims.statements import (
-    Claim,
-    Statistic,
-    Verdict,
-    at,
-    check_claims,
-    claims_from_json,
-    claims_to_json,
-    decay,
-    final,
-    judge,
-    larger,
-    onset,
-    peak,
-    same,
-    trend,
-    within,
-)
+from icl_jax.claims import statements
+from icl_jax.claims.statements import *  # noqa: F403 (its public names are the package's)
 
-__all__ = [
-    "Claim",
-    "Statistic",
-    "Verdict",
-    "at",
-    "check_claims",
-    "claims_from_json",
-    "claims_to_json",
-    "decay",
-    "final",
-    "judge",
-    "larger",
-    "onset",
-    "peak",
-    "same",
-    "trend",
-    "within",
-]
+__all__ = statements.__all__  # pyright: ignore[reportUnsupportedDunderAll]

@@ -74,6 +74,8 @@ def way_labels(
         return own[jnp.where(index + 1 < num_ways, index + 1, 0)]
     if rule == "shifted":
         return jnp.where(own < 0, own, (own + 1) % tables.num_labels)
+    if words is None and rule in ("redrawn", "symbols", "any"):
+        raise ValueError(f"label rule {rule!r} draws labels, and there are no words to draw them from")
     if words is not None and rule == "redrawn":
         return distinct_below(words, tables.num_labels)
     if words is not None and rule == "symbols":

@@ -46,7 +46,7 @@ def connect(address: str = "") -> None:
 def _init(**options) -> None:
     ray = import_ray()
     with contextlib.suppress(AttributeError):  # a paragraph for each process that dies; Ray has no setting for it
-        ray._private.worker._worker_logs_enabled = False  # pyright: ignore[reportAttributeAccessIssue]
+        ray._private.worker._worker_logs_enabled = False
     ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
 
 
