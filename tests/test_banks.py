@@ -1,6 +1,7 @@
 """Banks: readers, storage, transforms, rendering, made-up banks, errors."""
 
 import dataclasses
+import pathlib
 import zipfile
 
 import h5py
@@ -82,6 +83,32 @@ def test_omniglot_drawing_is_that_of_its_file(full, shared_dir):
         name = next(n for n in file.namelist() if n.endswith("/0965_07.png"))
         drawing = ~np.asarray(Image.open(file.open(name)))
     np.testing.assert_array_equal(np.unpackbits(full["bits"][964, 6], count=105**2).reshape(105, 105), drawing)
+
+
+DAMAGES = {
+    "cut short": lambda raw: raw[: len(raw) // 2],
+    "flipped": lambda raw: bytes(byte ^ (255 if i % (len(raw) // 7) == 1 else 0) for i, byte in enumerate(raw)),
+    "empty": lambda raw: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("form", "file"),
+    [
+        ("omniglot", "images_evaluation.zip"),
+        ("tfds", "omniglot/3.0.0/omniglot-test.array_record-00000-of-00001"),
+        ("tfds", "omniglot/3.0.0/dataset_info.json"),
+    ],
+)
+def test_a_damaged_file_of_omniglot_is_named(shared_dir, tmp_path, monkeypatch, form, file, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole, place = shared_dir / "data" / form, tmp_path / form
+    for path in filter(pathlib.Path.is_file, whole.rglob("*")):
+        (copy := place / path.relative_to(whole)).parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(DAMAGES[damage](path.read_bytes()) if str(path).endswith(file) else path.read_bytes())
+    with pytest.raises(ValueError, match=rf"{form}/{file.partition('array')[0]}.* is damaged .*; get it anew"):
+        omniglot.load_omniglot(omniglot.find_omniglot(str(place)), 105)
 
 
 def test_omniglot_banks_share_content_and_cost_little(full, omniglot_dir):

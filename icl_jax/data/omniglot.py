@@ -5,6 +5,7 @@ release, from 0), drawings in the order of the 20 drawers, ink 1 on paper 0.
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -84,7 +85,18 @@ def _versions(place: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _file_format(version: pathlib.Path) -> str:
-    return json.loads((version / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    with _reading(version / "dataset_info.json") as file:
+        return json.loads(file.read_text()).get("fileFormat", "tfrecord")
+
+
+@contextlib.contextmanager
+def _reading(file: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Says which file is damaged; zip, TFDS and ArrayRecord raise errors of many kinds and name none."""
+    try:
+        yield file
+    except Exception as error:
+        fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"bank 'omniglot': {file} is damaged ({fault}); get it anew") from error
 
 
 def _problem(place: pathlib.Path) -> str:
@@ -145,7 +157,7 @@ def _character_names(location: Location) -> list[str]:
         return (location.files[0].parent / "label.labels.txt").read_text().split()
     names = {}
     for path in location.files:
-        with zipfile.ZipFile(path) as file:
+        with _reading(path), zipfile.ZipFile(path) as file:
             for name in file.namelist():
                 if name.endswith(".png"):
                     _, alphabet, character, image = name.split("/")
@@ -157,7 +169,7 @@ def _character_names(location: Location) -> list[str]:
 def read_zips(location: Location) -> Iterator[Drawing]:
     """Yields the drawings of the zips: part/Alphabet/characterNN/LLLL_DD.png, class L - 1, drawer D - 1."""
     for path in location.files:
-        with zipfile.ZipFile(path) as file:
+        with _reading(path), zipfile.ZipFile(path) as file:
             for name in file.namelist():
                 if name.endswith(".png"):
                     label, drawer = name.rpartition("/")[2].removesuffix(".png").split("_")
@@ -168,12 +180,15 @@ def read_tfds(location: Location) -> Iterator[Drawing]:
     """Yields the drawings of a prepared TFDS directory (array_record, read without TensorFlow)."""
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_from_directory(location.files[0].parent)
+    version = location.files[0].parent
+    with _reading(version / "features.json"):
+        builder: Any = tfds.builder_from_directory(version)
     names = _character_names(location)
     decoders = {"image": tfds.decode.SkipDecoding()}
     for split in SPLITS:
-        source = builder.as_data_source(split=split, decoders=decoders)
-        records = source.__getitems__(list(range(len(source))))
+        with _reading(version / f"omniglot-{split}.*"):
+            source = builder.as_data_source(split=split, decoders=decoders)
+            records = source.__getitems__(list(range(len(source))))
         labels = [int(r["label"]) for r in records]
         for label, drawer, record in zip(labels, _drawers(split, names, labels), records, strict=True):
             yield label, drawer, record["image"]
