@@ -57,6 +57,14 @@ def test_a_run_has_its_table_figures_and_parameters(undisturbed):
     assert shapes and run.summary()
 
 
+def test_a_finished_run_is_known_as_such_without_compiling(undisturbed, monkeypatch, capsys):
+    config, before = tiny_config(runtime__devices=2, runtime__figures=True), final(undisturbed)
+    monkeypatch.setattr("icl_jax.training.loop.train_population", lambda *_, **__: pytest.fail("it was trained again"))
+    run = icl_jax.train(config, undisturbed)
+    assert "trained already" in capsys.readouterr().out and run.step == 20
+    assert all(np.array_equal(x, y) for x, y in zip(before[1], final(undisturbed)[1], strict=True))
+
+
 def test_a_stopped_run_resumes_to_the_same_bits(undisturbed, tmp_path):
     half = tiny_config(runtime__devices=2, train__num_steps=10)
     icl_jax.train(half, tmp_path / "run", progress=False)

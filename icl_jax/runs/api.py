@@ -34,7 +34,7 @@ from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_nam
 from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import options_of
 from icl_jax.storage.arrays import Labelled, from_table
-from icl_jax.storage.checkpoint import Checkpoints, keep_policy
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint, keep_policy
 from icl_jax.storage.columns import REDUCTION, coordinates
 from icl_jax.storage.files import write_text
 from icl_jax.storage.locks import check_free, sole_writer
@@ -409,6 +409,10 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
     agree(writer.seal)
     agree(lambda: rundir.write(directory, said))
     agree(lambda: rundir.keep_plugins(directory, plan.config["plugins"]))
+    if _is_whole(directory, work):
+        if progress:
+            print(f"{describe(experiment)}: trained already")
+        return
     if work.damage:
         warnings.warn(
             f"{directory}: {work.damage}: trained again from the last good checkpoint before that", stacklevel=3
@@ -442,6 +446,18 @@ def _train_into(directory: pathlib.Path, work: _Work, progress: bool) -> None:
             on_rows=log,
             gaps=work.damage.gaps,
         )
+
+
+def _is_whole(directory: pathlib.Path, work: _Work) -> bool:
+    """Returns whether there is nothing to train and nothing to mend, without compiling."""
+    last = work.experiment.plan.spec.train.num_steps
+    if work.damage or not work.started or work.started[-1] != last:
+        return False
+    try:
+        Checkpoints(directory / "checkpoints").restore(step=last)
+    except DamagedCheckpoint:
+        return False
+    return True
 
 
 @contextlib.contextmanager
