@@ -15,8 +15,7 @@ from icl_jax import cli, grid, registry
 from icl_jax.claims.judge import Bound, Verdict
 from icl_jax.data.types import ROLE_NAMES
 from icl_jax.data.vectors import load_embeddings
-from icl_jax.report.claims_markdown import claims_markdown
-from icl_jax.report.claims_table import effect_bar
+from icl_jax.report.claims_table import claims_markdown, effect_bar
 from icl_jax.report.pictures import _legend_handles
 from icl_jax.report.style import along, marks_of
 from icl_jax.runs import api

@@ -17,7 +17,7 @@ from icl_jax import claims, default_config
 from icl_jax.claims.judge import Verdict
 from icl_jax.claims.statistics import interval
 from icl_jax.headlines import Headline
-from icl_jax.report.claims_markdown import claims_markdown
+from icl_jax.report.claims_table import claims_markdown
 from icl_jax.report.data import SweepData
 from icl_jax.report.inline import inline
 from icl_jax.report.page import anchors, write_report

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from icl_jax.claims.series import LABEL, SEED, Series, series, windowed
+from icl_jax.claims.series import Series, about, series, windowed
 from icl_jax.claims.statistics import acquisition
 from icl_jax.claims.units import LabelledRun, PlannedRuns, Undecidable, planned_cells
 from icl_jax.headlines import DEFAULTS, Coords, Headline, check_place, coords_of, place
@@ -417,8 +417,6 @@ class Results:
 def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, LabelledRun]:
     if not table.num_rows:
         return {}
-    names = [n for n in table.column_names if n.startswith((LABEL, SEED))]
-    rows = table.group_by(["cell", *names], use_threads=False).aggregate([("step", "max")]).to_pylist()
-    pick = lambda row, prefix: {n.removeprefix(prefix): row[n] for n in names if n.startswith(prefix)}
-    end = lambda row: ends.get(row["cell"], 0)
-    return {row["cell"]: LabelledRun(pick(row, LABEL), pick(row, SEED), row["step_max"], end(row)) for row in rows}
+    rows = table.group_by("cell", use_threads=False).aggregate([("step", "max")]).to_pylist()
+    last = {row["cell"]: row["step_max"] for row in rows}
+    return {cell: LabelledRun(*of, last[cell], ends.get(cell, 0)) for cell, of in about(table).items()}

@@ -10,6 +10,7 @@ from icl_jax.report.html import Markup, render, tag
 SYMBOLS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 _WIDTH, _HEIGHT, _MARGIN = 136.0, 22.0, 6.0
 _SCALE, _LETTER = 11.0, 5.4  # height of the numbers below an effect, width of a letter there
+MARKDOWN_HEAD = ("sweep", "claim", "mean (95 % interval)", "claimed", "n", "verdict")
 Row = tuple[Bound, Verdict]
 
 
@@ -116,3 +117,24 @@ def _scale(at: Callable[[float], float], values: list[float]) -> list[Markup]:
 
 def _shape(name: str, /, **attributes) -> Markup:
     return tag(name, **{n: f"{v:.1f}" if isinstance(v, float) else v for n, v in attributes.items()})
+
+
+def claims_markdown(parts: Iterable[tuple[str, Sequence[Verdict]]]) -> str:
+    """Returns the claims of sweeps (name, verdicts) as a Markdown table, to paste where the page cannot go: a row
+    each; why only where a claim does not hold."""
+    rows = [MARKDOWN_HEAD, ("---",) * len(MARKDOWN_HEAD)]
+    rows += [_markdown_row(name, verdict) for name, verdicts in parts for verdict in verdicts]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _markdown_row(name: str, verdict: Verdict) -> tuple[str, ...]:
+    why = "" if verdict.verdict == "holds" else f": {verdict.reason}"
+    cells = (
+        name,
+        f"{verdict.name} ({verdict.statistic})",
+        verdict.effect_text,
+        verdict.bound,
+        str(verdict.n),
+        f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{why}",
+    )
+    return tuple(cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|") for cell in cells)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from icl_jax.claims.judge import judge
 from icl_jax.report.acquisition_table import LEGEND, acquisition_table
-from icl_jax.report.claims_markdown import claims_markdown
-from icl_jax.report.claims_table import Row, claims_table, tally
+from icl_jax.report.claims_table import Row, claims_markdown, claims_table, tally
 from icl_jax.report.config_table import config_part
 from icl_jax.report.css import sheet
 from icl_jax.report.data import SweepData

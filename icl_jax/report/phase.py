@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from icl_jax.report.panels import Panel
 from icl_jax.report.style import MUTED, short_number
-from icl_jax.report.view import Shown, View
+from icl_jax.report.view import Place, Shown, View
 
 _DARK, _LIGHT = "#10161d", "#fdfdfd"  # numbers on cells: the same on any paper
 
@@ -46,9 +46,13 @@ def _limits(suite: Shown, scores: np.ndarray) -> tuple[float, float]:
 
 def _grid(view: View, suite: Shown) -> np.ndarray:
     """Mean final values (values, columns), NaN where there is none."""
-    final = lambda v, c: suite.runs[s].final if (s := view.best.get((v, c))) in suite.runs else np.empty(0)
-    mean = lambda scores: scores.mean() if len(scores) else np.nan
-    return np.array([[mean(final(v, c)) for c in view.columns] for v in view.values])
+
+    def mean(place: Place) -> float:
+        best = view.best.get(place)
+        found = suite.runs.get(best) if best else None
+        return found.final.mean() if found and len(found.final) else np.nan
+
+    return np.array([[mean((value, column)) for column in view.columns] for value in view.values])
 
 
 def _panel(view: View, title: str, subtitle: str, scores: np.ndarray, scale: str, limits: tuple) -> Panel:

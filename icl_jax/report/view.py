@@ -204,11 +204,15 @@ def _runs(
     for where, mine in groups.items():
         steps, values = aligned([curves[i] for i in mine])
         done = [acquired[i] for i in mine if not acquired[i].diverged and acquired[i].is_complete(end)]
-        level = lambda bounds, mine=mine: _mean(np.concatenate([bounds[i].values for i in mine if bounds] or [[]]))
         final, peak = (np.array([getattr(run, name) for run in done]) for name in ("final", "peak"))
         diverged = np.array([acquired[i].diverged for i in mine])
-        found[where] = Runs(steps, values, level(floors), level(ceilings), final, peak, diverged)
+        found[where] = Runs(steps, values, _level(floors, mine), _level(ceilings, mine), final, peak, diverged)
     return found
+
+
+def _level(bounds: list[Series], mine: list[int]) -> float:
+    """Mean of a bound over some runs and all steps."""
+    return _mean(np.concatenate([bounds[i].values for i in mine if bounds] or [[]]))
 
 
 def aligned(runs: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
