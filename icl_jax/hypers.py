@@ -9,6 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Num
 
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS
@@ -104,7 +106,7 @@ def _stack_one(column: list[Entry]) -> dict[str, np.ndarray]:
     return {"steps": array[..., 0], "values": array[..., 1]}
 
 
-def at(hypers: dict, step: jax.Array | float) -> dict[str, jax.Array]:
+def at(hypers: dict, step: Num[ArrayLike, ""]) -> dict[str, jax.Array]:
     """Returns each hyper's value at `step`, name -> float32 scalar. A constant costs nothing."""
     return {name: _value(h, step) for name, h in hypers.items()}
 

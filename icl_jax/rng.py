@@ -6,7 +6,8 @@ The generator is threefry: rbg gives other numbers under vmap.
 """
 
 import jax
-import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Integer, Key
 
 STREAMS = {
     "init": 0,  # parameters
@@ -18,13 +19,13 @@ STREAMS = {
 }
 
 
-def stream_key(seed: jax.Array | int, stream: str, n: jax.Array | np.integer | int = 0) -> jax.Array:
+def stream_key(seed: Integer[ArrayLike, ""], stream: str, n: Integer[ArrayLike, ""] = 0) -> Key[Array, ""]:
     """Returns the key of item n of a named stream. seed: uint32 scalar (may be traced)."""
     key = jax.random.key(seed, impl="threefry2x32")
     return jax.random.fold_in(jax.random.fold_in(key, STREAMS[stream]), n)
 
 
-def fold_each(key: jax.Array, first: jax.Array | int, count: int) -> jax.Array:
+def fold_each(key: Key[Array, ""], first: Integer[ArrayLike, ""], count: int) -> Key[Array, "{count}"]:
     """Returns `count` keys, `key` folded with first, first + 1, ... shape (count,)."""
     index = first + jax.numpy.arange(count)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)

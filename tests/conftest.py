@@ -16,6 +16,9 @@ if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("icl_jax", "shapes.checked")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool, Float
 
 from icl_jax.claims.measure import Best, Measured, Results, Statistic, resolve
 from icl_jax.claims.statistics import FEWEST_SEEDS, interval
@@ -70,7 +71,7 @@ class Claim(Protocol):
         """Returns the settings compared. Undecidable where the runs have none."""
         ...
 
-    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+    def effect(self, values: Float[np.ndarray, "settings U"], settings: list[Setting]) -> Float[np.ndarray, "U"]:
         """Returns a number per seed (U,) from values (settings, U); NaN where a value is."""
         ...
 
@@ -187,7 +188,7 @@ class Case:
     taken: tuple[float, ...]
 
     @property
-    def boundless(self) -> np.ndarray:
+    def boundless(self) -> Bool[np.ndarray, "U"]:
         """Units (U,) whose effect could be as far from the claim as one likes."""
         return np.isinf(self.effects)
 

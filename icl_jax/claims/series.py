@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool, Num
 
 from icl_jax.headlines import Coords
 from icl_jax.storage.columns import rows_at
@@ -27,7 +28,7 @@ class Series:
     diverged: float = math.inf
 
     @property
-    def counts(self) -> np.ndarray:
+    def counts(self) -> Bool[np.ndarray, "S"]:
         """Which steps (S,) the run came to before it diverged."""
         return self.steps <= self.diverged
 
@@ -44,7 +45,7 @@ def series(table: pa.Table, suite: str, metric: str = "accuracy", at: Coords = (
     return found
 
 
-def windowed(line: Series, window: int, ends: np.ndarray) -> Series:
+def windowed(line: Series, window: int, ends: Num[np.ndarray, "S"]) -> Series:
     """Returns the means of a training metric over the `window` steps up to each of `ends`.
 
     line: means over chunks, each up to its step. ValueError where a window does not begin and end with chunks.

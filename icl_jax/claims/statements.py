@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from icl_jax.claims.judge import Bound, Verdict, check_claims, judge
 from icl_jax.claims.measure import Best, Statistic, at, decay, final, onset, peak
@@ -78,7 +79,7 @@ class Larger:
     def _others(self) -> Sequence[Setting]:
         return [self.than] if isinstance(self.than, Mapping) else self.than
 
-    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+    def effect(self, values: Float[np.ndarray, "settings U"], settings: list[Setting]) -> Float[np.ndarray, "U"]:
         return values[0] - values[1:].max(0)
 
     def compared(self) -> str:
@@ -116,7 +117,7 @@ class Within:
     def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         return [self.at]
 
-    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+    def effect(self, values: Float[np.ndarray, "settings U"], settings: list[Setting]) -> Float[np.ndarray, "U"]:
         return values[0]
 
     def compared(self) -> str:
@@ -157,7 +158,7 @@ class Same:
     def settings(self, cells: Mapping[str, LabelledRun]) -> list[Setting]:
         return [self.at, self.as_]
 
-    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+    def effect(self, values: Float[np.ndarray, "settings U"], settings: list[Setting]) -> Float[np.ndarray, "U"]:
         return values[0] - values[1]
 
     def compared(self) -> str:
@@ -209,7 +210,7 @@ class Trend:
         numbers = sorted(value for value in mine if isinstance(value, int | float))
         return [{**self.at, self.over: value} for value in numbers]
 
-    def effect(self, values: np.ndarray, settings: list[Setting]) -> np.ndarray:
+    def effect(self, values: Float[np.ndarray, "settings U"], settings: list[Setting]) -> Float[np.ndarray, "U"]:
         levels = np.array([setting[self.over] for setting in settings])
         return _rank_correlations(levels, values)
 

@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Int32, UInt32
 
 from icl_jax.data.classes import Pool, Tables
 from icl_jax.data.draws import below, permutation, unrank
@@ -40,7 +41,9 @@ class Arrangement:
     ways: jax.Array
 
 
-def arrange(plan: SequencePlan, ways: jax.Array, others: jax.Array, words: dict, grouped: bool) -> Arrangement:
+def arrange(
+    plan: SequencePlan, ways: Int[Array, "m"], others: Int[Array, "items"], words: dict, grouped: bool
+) -> Arrangement:
     """Returns the shuffled context and the query, last.
 
     ways: int32 (m,) classes of the ways; others: int32 (n+1,) classes for positions outside the core.
@@ -54,7 +57,9 @@ def arrange(plan: SequencePlan, ways: jax.Array, others: jax.Array, words: dict,
     return Arrangement(way, jnp.where(way >= 0, ways[way], others), ways)
 
 
-def pick_words(layout: Arrangement, words: dict, by: str) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
+def pick_words(
+    layout: Arrangement, words: dict, by: str
+) -> tuple[UInt32[Array, "items"], UInt32[Array, "m"]] | tuple[None, None]:
     """Returns the words that pick among a class's labels, for positions (n+1,) and ways (m,).
 
     by "class": equal for all positions of one class. by "slot": one per way and one per position
@@ -69,7 +74,7 @@ def pick_words(layout: Arrangement, words: dict, by: str) -> tuple[jax.Array, ja
     return picks[first(layout.classes)], picks[first(layout.ways)]
 
 
-def draw_exemplars(classes: jax.Array, num_exemplars: int, words: jax.Array) -> jax.Array:
+def draw_exemplars(classes: Int[Array, "n"], num_exemplars: int, words: UInt32[Array, "n"]) -> Int32[Array, "n"]:
     """Returns an exemplar in [0, num_exemplars) for each position, int32 like `classes` (n+1,).
 
     Positions of one class draw without replacement, and start again when all have been used.
@@ -83,7 +88,7 @@ def draw_exemplars(classes: jax.Array, num_exemplars: int, words: jax.Array) -> 
     return unrank(below(words, num_exemplars - rank % num_exemplars), together)
 
 
-def copy_exemplar(classes: jax.Array, exemplars: jax.Array, copy: jax.Array) -> jax.Array:
+def copy_exemplar(classes: Int[Array, "n"], exemplars: Int[Array, "n"], copy: Bool[Array, ""]) -> Int[Array, "n"]:
     """Lets the query repeat the first exemplar of its class in the context if `copy` and if there is one."""
     index = jnp.arange(classes.shape[0])
     first = jnp.where(classes == classes[-1], index, index.shape[0]).min()  # the query itself if none is shown
@@ -96,10 +101,10 @@ def finish(
     vocab: Vocab,
     tables: Tables,
     layout: Arrangement,
-    labels: jax.Array,
-    exemplars: jax.Array,
-    ask_group: jax.Array,
-    key_words: jax.Array,
+    labels: Int[Array, "n"],
+    exemplars: Int[Array, "n"],
+    ask_group: Bool[Array, ""],
+    key_words: UInt32[Array, "2"],
 ) -> Sequence:
     """Returns the Sequence: adds roles, the query's own label, and group labels where those are asked."""
     classes = layout.classes

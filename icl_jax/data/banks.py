@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int, Num, UInt32
 
 from icl_jax.data import images, omniglot, vectors
 from icl_jax.data.cache import array_digest, cached, file_digest
@@ -269,15 +271,15 @@ def load_embeddings(spec: BankSpec) -> Bank:
 def render(
     bank_spec: BankSpec,
     arrays: Mapping[str, jax.Array | np.ndarray],
-    classes: jax.Array,
-    exemplars: jax.Array,
-    keys: jax.Array,
-    noise_scale: jax.Array | float,
+    classes: Int[Array, "*b n"],
+    exemplars: Int[Array, "*b n"],
+    keys: UInt32[Array, "*b 2"],
+    noise_scale: Num[ArrayLike, ""],
     *,
-    random_image: jax.Array | None = None,
+    random_image: Bool[Array, "*b n"] | None = None,
     noise: bool = False,
     fresh: bool = True,
-) -> jax.Array:
+) -> Num[Array, "..."]:
     """Returns items (..., n, *item_shape): float32, images in [0, 1], or int32 class ids for symbols.
 
     classes, exemplars: int32 (..., n) bank class and exemplar; a class -1 - way is fresh (gaussian bank).

@@ -9,6 +9,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float32, Int, Int32, Num, UInt32
 
 from icl_jax.data.draws import below, first_true
 from icl_jax.data.validate import validate_task
@@ -66,7 +68,7 @@ class Pool:
     zipf: jax.Array
 
 
-def class_order(num_classes: int, block: int, seed: int) -> np.ndarray:
+def class_order(num_classes: int, block: int, seed: int) -> Int32[np.ndarray, "{num_classes}"]:
     """Returns the bank class of each position, int32 (num_classes,); runs on the host.
 
     Blocks of `block` consecutive classes (8 with augmentation, else 1) stay together, so that a
@@ -82,8 +84,10 @@ def class_order(num_classes: int, block: int, seed: int) -> np.ndarray:
     return (blocks[:, None] * block + np.arange(block)).reshape(-1).astype(np.int32)
 
 
-def prepare(task: TaskSpec, vocab: Vocab, order: jax.Array, groups: jax.Array, h: dict) -> Tables:
-    """Returns a member's tables. order, groups: int32 (C,) (see Tables); reads the hypers
+def prepare(
+    task: TaskSpec, vocab: Vocab, order: Int[Array | np.ndarray, "C"], groups: Int[Array | np.ndarray, "G"], h: dict
+) -> Tables:
+    """Returns a member's tables. order: int32 (C,), groups: int32, of all bank classes (see Tables); reads the hypers
     num_classes, multiplicity and zipf_exponent."""
     num_classes = order.shape[0]
     limit = max_train_classes(task, num_classes)
@@ -107,7 +111,7 @@ def prepare(task: TaskSpec, vocab: Vocab, order: jax.Array, groups: jax.Array, h
     )
 
 
-def zipf_cdf(limit: int, num_train: jax.Array, exponent: jax.Array) -> jax.Array:
+def zipf_cdf(limit: int, num_train: Int[Array, ""], exponent: Num[ArrayLike, ""]) -> Float32[Array, "{limit}"]:
     """Returns the cumulative class frequencies, float32 (limit,): position i of n has weight
     (n - i)^-exponent, so the last ones are the frequent ones (Chan et al. 2022, released code)."""
     rank = num_train - jnp.arange(limit)
@@ -143,17 +147,17 @@ def zipf_pool(tables: Tables) -> Pool:
 POOLS = {"rare": rare_pool, "common": common_pool, "holdout": holdout_pool, "zipfian": zipf_pool}
 
 
-def choose(condition: jax.Array, yes: Pool, no: Pool) -> Pool:
+def choose(condition: Bool[Array, ""], yes: Pool, no: Pool) -> Pool:
     """Returns one of two pools by a traced condition."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def total(pool: Pool) -> jax.Array:
+def total(pool: Pool) -> Int[Array, ""]:
     """Returns how many units a pool has: one per class, or ZIPF_UNITS."""
     return jnp.where(pool.zipf, ZIPF_UNITS, pool.size)
 
 
-def locate(tables: Tables, pool: Pool, unit: jax.Array) -> jax.Array:
+def locate(tables: Tables, pool: Pool, unit: Int[Array, "*s"]) -> Int[Array, "*s"]:
     """Returns the position that owns each unit of a pool, int32."""
     position = jnp.where(pool.zipf, _search(tables.units, unit), pool.low + unit)
     return jnp.minimum(position, tables.order.shape[0] - 1)
@@ -169,7 +173,7 @@ def _search(table: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.searchsorted(table, values, side="right", method=method).astype(jnp.int32)
 
 
-def interval(tables: Tables, pool: Pool, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+def interval(tables: Tables, pool: Pool, position: Int[Array, "*s"]) -> tuple[Int[Array, "*s"], Int[Array, "*s"]]:
     """Returns the first unit and the number of units of a position (0 outside the pool)."""
     inside = (position >= pool.low) & (position < pool.low + pool.size)
     index = jnp.clip(position, 0, tables.units.shape[0] - 1)
@@ -178,19 +182,21 @@ def interval(tables: Tables, pool: Pool, position: jax.Array) -> tuple[jax.Array
     return jnp.where(pool.zipf, start, position - pool.low), jnp.where(inside, width, 0)
 
 
-def draw_iid(tables: Tables, pool: Pool, words: jax.Array) -> jax.Array:
+def draw_iid(tables: Tables, pool: Pool, words: UInt32[Array, "*s"]) -> Int[Array, "*s"]:
     """Returns positions drawn with replacement, of the shape of `words`."""
     return locate(tables, pool, below(words, total(pool)))
 
 
-def draw_without(tables: Tables, pool: Pool, words: jax.Array, excluded: jax.Array) -> jax.Array:
+def draw_without(
+    tables: Tables, pool: Pool, words: UInt32[Array, "*#s"], excluded: Int[Array, "*#s"]
+) -> Int[Array, "*s"]:
     """Returns positions drawn with replacement from a pool without one class, renormalised."""
     start, width = interval(tables, pool, excluded)
     unit = below(words, total(pool) - width)
     return locate(tables, pool, unit + jnp.where(unit >= start, width, 0))
 
 
-def draw_distinct(tables: Tables, pool: Pool, words: jax.Array, label_of=None) -> jax.Array:
+def draw_distinct(tables: Tables, pool: Pool, words: UInt32[Array, "m r"], label_of=None) -> Int32[Array, "m"]:
     """Returns distinct positions, drawn one after another from what is left, int32 (m,).
 
     words: (m, r). label_of: positions -> labels; if given, labels are distinct too as far as one of

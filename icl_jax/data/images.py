@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float32, Int, Num, UInt8, UInt32
 
 from icl_jax.data.vectors import first_occurrence, sequence_normals
 from icl_jax.spec import BankSpec
@@ -10,7 +12,7 @@ from icl_jax.spec import BankSpec
 NUM_TRANSFORMS = 8
 
 
-def area_weights(size_in: int, size_out: int) -> np.ndarray:
+def area_weights(size_in: int, size_out: int) -> Float32[np.ndarray, "{size_out} {size_in}"]:
     """Returns the box filter (size_out, size_in), float32, as whole numbers: rows sum to size_in.
 
     Entry (i, j) is the overlap of output pixel i with input pixel j in units of 1 / size_out of the
@@ -21,14 +23,14 @@ def area_weights(size_in: int, size_out: int) -> np.ndarray:
     return np.maximum(overlap, 0).astype(np.float32)
 
 
-def area_resample(images: np.ndarray, size: int) -> np.ndarray:
+def area_resample(images: Num[np.ndarray, "N S S"], size: int) -> Float32[np.ndarray, "N {size} {size}"]:
     """Returns images (N, size, size), each pixel the mean of (N, S, S) over its area; float32."""
     weights = area_weights(images.shape[-1], size)
     sums = weights @ images.astype(np.float32) @ weights.T
     return sums / np.float32(images.shape[-1] ** 2)
 
 
-def store(images: np.ndarray) -> dict[str, np.ndarray]:
+def store(images: UInt8[np.ndarray, "C E S S"]) -> dict[str, UInt8[np.ndarray, "C E bytes"]]:
     """Returns images (C, E, S, S) uint8, 255 = ink, in their smallest form.
 
     {"bits": (C, E, ceil(S S / 8))}, 8 pixels a byte, where no pixel is grey; else {"pixels": (C, E, S S)}.
@@ -39,13 +41,13 @@ def store(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"pixels": flat}
 
 
-def unpack_bits(packed: jax.Array, count: int) -> jax.Array:
+def unpack_bits(packed: UInt8[Array, "N B"], count: int) -> UInt8[Array, "N {count}"]:
     """Returns the first `count` bits (N, count) of bytes (N, B), the highest bit first, as uint8 0 or 1."""
     shifts = jnp.arange(7, -1, -1, dtype=jnp.uint8).reshape(1, 1, 8)
     return ((packed[:, :, None] >> shifts) & 1).reshape(packed.shape[0], -1)[:, :count]
 
 
-def transform(images: jax.Array, which: jax.Array) -> jax.Array:
+def transform(images: Num[Array, "N S S"], which: Int[Array, "N"]) -> Num[Array, "N S S"]:
     """Returns images (N, S, S) flipped and rotated by which (N,) = 4 * flip + turns, in [0, 8).
 
     A flip is left-right and comes first; turns are by 90 degrees counter-clockwise (as np.rot90).
@@ -59,15 +61,15 @@ def transform(images: jax.Array, which: jax.Array) -> jax.Array:
 def render_images(
     spec: BankSpec,
     arrays: dict[str, jax.Array],
-    classes: jax.Array,
-    exemplars: jax.Array,
-    keys: jax.Array,
-    noise_scale: jax.Array,
+    classes: Int[Array, "B n"],
+    exemplars: Int[Array, "B n"],
+    keys: UInt32[Array, "B 2"],
+    noise_scale: Num[ArrayLike, ""],
     *,
-    random_image: jax.Array | None,
+    random_image: Bool[Array, "B n"] | None,
     noise: bool,
     **unused,
-) -> jax.Array:
+) -> Float32[Array, "B n S S 1"]:
     """Returns images (B, n, S, S, 1) float32; arguments as in `banks.render` with one leading axis B."""
     size = spec.image_size
     ink = _gather(spec, arrays, classes.reshape(-1), exemplars.reshape(-1))
@@ -110,7 +112,7 @@ def _gather_bits(bits: jax.Array, base: jax.Array, exemplars: jax.Array, which, 
     return jax.lax.platform_dependent(bits, base, exemplars, which, tpu=moved, default=looked_up)
 
 
-def source_pixels(which: jax.Array, size: int) -> jax.Array:
+def source_pixels(which: Int[Array, "N"], size: int) -> Int[Array, "N {size} {size}"]:
     """Returns where each pixel of transformed images (N, S, S) was before: row * size + column, int32."""
     grid = np.arange(size**2, dtype=np.int32).reshape(size, size)
     grids = [np.rot90(grid[:, ::-1] if t // 4 else grid, t % 4) for t in range(NUM_TRANSFORMS)]

@@ -1,7 +1,8 @@
 """Labels: own labels of classes, labels redrawn per sequence, noise, and which positions are scored."""
 
-import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float32, Int, Num, UInt32
 
 from icl_jax.data.classes import Tables
 from icl_jax.data.draws import below, chance, distinct_below
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-def own_labels(vocab: Vocab, tables: Tables, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+def own_labels(vocab: Vocab, tables: Tables, positions: Int[Array, "*s"]) -> tuple[Int[Array, "*s"], Int[Array, "*s"]]:
     """Returns the first label of each training class and how many it owns; (-1, 0) for other classes.
 
     Rare class i owns [i X, i X + X) for multiplicity X, common class j (from 0) the label
@@ -39,20 +40,27 @@ def own_labels(vocab: Vocab, tables: Tables, positions: jax.Array) -> tuple[jax.
     return jnp.where(trained, first, -1), jnp.where(trained, count, 0)
 
 
-def pick_label(vocab: Vocab, tables: Tables, positions: jax.Array, words: jax.Array | None) -> jax.Array:
+def pick_label(
+    vocab: Vocab, tables: Tables, positions: Int[Array, "*s"], words: UInt32[Array, "*s"] | None
+) -> Int[Array, "*s"]:
     """Returns one of each class's own labels. words: uint32 like positions, or None without multiplicity."""
     first, count = own_labels(vocab, tables, positions)
     return first if words is None else first + below(words, count)
 
 
-def group_labels(vocab: Vocab, tables: Tables, positions: jax.Array) -> jax.Array:
+def group_labels(vocab: Vocab, tables: Tables, positions: Int[Array, "*s"]) -> Int[Array, "*s"]:
     """Returns the label of each class's group."""
     return vocab.groups + tables.groups[tables.order[jnp.maximum(positions, 0)]]
 
 
 def way_labels(
-    rule: str, vocab: Vocab, tables: Tables, own: jax.Array, num_ways: jax.Array, words: jax.Array | None
-) -> jax.Array:
+    rule: str,
+    vocab: Vocab,
+    tables: Tables,
+    own: Int[Array, "m"],
+    num_ways: Int[Array, ""],
+    words: UInt32[Array, "m"] | None,
+) -> Int[Array, "m"]:
     """Returns the label shown with each way, int32 (m,).
 
     own: int32 (m,) own label of each way, words: uint32 (m,), or None for rules that draw nothing; num_ways: how many
@@ -85,7 +93,9 @@ def way_labels(
     raise ValueError(f"unknown label rule {rule!r}; use fixed, first, redrawn, symbols, flipped or shifted")
 
 
-def add_noise(vocab: Vocab, tables: Tables, labels: jax.Array, p: jax.Array, words: jax.Array) -> jax.Array:
+def add_noise(
+    vocab: Vocab, tables: Tables, labels: Int[Array, "items"], p: Num[ArrayLike, ""], words: UInt32[Array, "2 items-1"]
+) -> Int[Array, "items"]:
     """Replaces context labels, each with chance p, by random ones of their kind: class, group or symbol.
 
     labels: int32 (n+1,), the target (last) stays. words: uint32 (2, n).
@@ -101,7 +111,7 @@ def add_noise(vocab: Vocab, tables: Tables, labels: jax.Array, p: jax.Array, wor
     return jnp.concatenate([noisy, labels[-1:]])
 
 
-def active_labels(vocab: Vocab, tables: Tables, h: dict) -> jax.Array:
+def active_labels(vocab: Vocab, tables: Tables, h: dict) -> Bool[Array, "vocab"]:
     """Returns which entries of the vocabulary may be answers, bool (vocab.size,).
 
     Class labels of the active training classes, group labels and symbols; not the labels of held-out
@@ -111,13 +121,13 @@ def active_labels(vocab: Vocab, tables: Tables, h: dict) -> jax.Array:
     return (index < tables.num_labels) | ((index >= vocab.groups) & (index < vocab.tasks))
 
 
-def earlier_same(classes: jax.Array) -> jax.Array:
+def earlier_same(classes: Int[Array, "n"]) -> Bool[Array, "n n"]:
     """Returns bool (n, n): [t, s] says that s < t and both have one class. classes: int32 (n,)."""
     index = jnp.arange(classes.shape[0])
     return (classes[:, None] == classes[None, :]) & (index[:, None] > index[None, :])
 
 
-def loss_weights(task: TaskSpec, sequence: Sequence, h: dict) -> jax.Array:
+def loss_weights(task: TaskSpec, sequence: Sequence, h: dict) -> Float32[Array, "items"]:
     """Returns the weight of each position in the loss of ONE sequence, float32 (n+1,).
 
     query: all on the query. all: equal. repeats: equal over positions whose class was shown before

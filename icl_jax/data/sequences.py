@@ -10,6 +10,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from icl_jax.data import classes as cl
 from icl_jax.data import labels as lb
@@ -37,7 +38,7 @@ REDRAWS = 32  # draws among which a class with an admissible label is looked for
 # Training
 
 
-def sample(task: TaskSpec, vocab: Vocab, tables: Tables, h: dict, key: jax.Array, num_exemplars) -> Sequence:
+def sample(task: TaskSpec, vocab: Vocab, tables: Tables, h: dict, key: Key[Array, ""], num_exemplars) -> Sequence:
     """Returns one training sequence. key: consumed. num_exemplars: training exemplars per class."""
     words = draw_words(key, _training_words(task))
     plan = _training_plan(task, tables, h, words["kind"])
@@ -150,7 +151,7 @@ def sample_suite(
     vocab: Vocab,
     tables: Tables,
     h: dict,
-    key: jax.Array,
+    key: Key[Array, ""],
     num_exemplars,
     num_train_exemplars,
 ) -> Sequence:

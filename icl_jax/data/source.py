@@ -9,6 +9,7 @@ from collections.abc import Sequence as Row
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int, Int32, Num
 
 from icl_jax import hypers as hy
 from icl_jax.data import sequences
@@ -58,7 +59,7 @@ class Exemplars:
     def shared(self) -> dict[str, np.ndarray]:
         return self.loaded.arrays
 
-    def own(self, members: Row[Member]) -> np.ndarray:
+    def own(self, members: Row[Member]) -> Int32[np.ndarray, "M C"]:
         """Returns the class order of each member, int32 (M, C). A bank that records its own (embeddings) keeps it."""
         bank = self.loaded
         if bank.orders:
@@ -70,7 +71,7 @@ class Exemplars:
     def feed(self, member: Member, start: int, stop: int) -> None:
         """Returns nothing: batches are drawn on the device."""
 
-    def prepare(self, own: jax.Array, h: dict) -> Tables:
+    def prepare(self, own: Int[Array, "C"], h: dict) -> Tables:
         """Returns the member's tables (class order, frequencies, active numbers). own: its class order, int32 (C,)."""
         return prepare(self.task, self.vocab, own, jnp.asarray(self.groups, jnp.int32), h)
 
@@ -80,7 +81,7 @@ class Exemplars:
         one = lambda key: sequences.sample(self.task, self.vocab, tables, h, key, self.num_train_exemplars)
         return jax.vmap(one)(keys)
 
-    def items(self, tables: Tables, bank: dict, h: dict, seqs: Sequence) -> jax.Array:
+    def items(self, tables: Tables, bank: dict, h: dict, seqs: Sequence) -> Num[Array, "..."]:
         """Returns the rendered items (..., n + 1, *item_shape) of sequences. bank: its arrays."""
         trained = seqs.classes >= 0
         items = render(
@@ -110,7 +111,7 @@ class Exemplars:
         weights = jax.vmap(lambda s: loss_weights(self.task, s, h))(seqs)
         return Batch(self.inputs(tables, bank, h, seqs), seqs.labels, weights, self.active_labels(tables, h))
 
-    def active_labels(self, tables: Tables, h: dict) -> jax.Array:
+    def active_labels(self, tables: Tables, h: dict) -> Bool[Array, "vocab"]:
         """Returns which labels of the vocabulary are in use, bool (vocab.size,)."""
         return active_labels(self.vocab, tables, h)
 

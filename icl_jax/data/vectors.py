@@ -10,6 +10,8 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Int, Num, UInt32
 
 from icl_jax.data.cache import save_atomic
 from icl_jax.rng import STREAMS
@@ -20,19 +22,19 @@ from icl_jax.storage.paths import as_path
 EMBEDDING_KEYS = ("embeddings", "class_order", "num_holdout", "origin", "groups")
 
 
-def sequence_normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def sequence_normals(keys: UInt32[Array, "B 2"], shape: tuple[int, ...]) -> Float32[Array, "B ..."]:
     """Returns standard normals (B, *shape) from key data (B, 2), one draw per sequence."""
     draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl="threefry2x32"), shape)
     return jax.vmap(draw)(keys)
 
 
-def first_occurrence(*ids: jax.Array) -> jax.Array:
+def first_occurrence(*ids: Int[Array, "B n"]) -> Int[Array, "B n"]:
     """Returns where in its row each entry of ids (B, n), or each tuple of entries, first stands, int32 (B, n)."""
     equal = [x[:, :, None] == x[:, None, :] for x in ids]
     return jnp.argmax(functools.reduce(jnp.logical_and, equal), axis=2)
 
 
-def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
+def gaussian_means(num_classes: int, dim: int, seed: int) -> Float32[np.ndarray, "{num_classes} {dim}"]:
     """Returns class means (num_classes, dim), components N(0, 1 / dim); a larger bank begins alike."""
     rng = np.random.default_rng((STREAMS["bank"], seed))
     return (rng.standard_normal((num_classes, dim)) / math.sqrt(dim)).astype(np.float32)
@@ -41,14 +43,14 @@ def gaussian_means(num_classes: int, dim: int, seed: int) -> np.ndarray:
 def render_gaussian(
     spec: BankSpec,
     arrays: dict[str, jax.Array],
-    classes: jax.Array,
-    exemplars: jax.Array,
-    keys: jax.Array,
-    noise_scale: jax.Array,
+    classes: Int[Array, "B n"],
+    exemplars: Int[Array, "B n"],
+    keys: UInt32[Array, "B 2"],
+    noise_scale: Num[ArrayLike, ""],
     *,
     fresh: bool,
     **unused,
-) -> jax.Array:
+) -> Float32[Array, "B n D"]:
     """Returns (mu + eps eta) / sqrt(1 + eps^2), float32 (B, n, D), eps = noise_scale (Reddy 2023, section 2).
 
     mu is the mean of the class; with `fresh`, a class below 0 has a mean of its own, drawn from the
@@ -73,14 +75,14 @@ def _rows_at(rows: jax.Array, index: jax.Array) -> jax.Array:
 def render_embeddings(
     spec: BankSpec,
     arrays: dict[str, jax.Array],
-    classes: jax.Array,
-    exemplars: jax.Array,
-    keys: jax.Array,
-    noise_scale: jax.Array,
+    classes: Int[Array, "B n"],
+    exemplars: Int[Array, "B n"],
+    keys: UInt32[Array, "B 2"],
+    noise_scale: Num[ArrayLike, ""],
     *,
     noise: bool,
     **unused,
-) -> jax.Array:
+) -> Float32[Array, "B n D"]:
     """Returns float32 (B, n, D): embeddings, plus N(0, noise_scale^2) with `noise`."""
     items = arrays["embeddings"].at[classes, exemplars].get(mode="clip").astype(jnp.float32)
     return items + noise_scale * sequence_normals(keys, items.shape[1:]) if noise else items
@@ -197,11 +199,11 @@ def _check_recorded(path: pathlib.Path, loaded: Embeddings) -> None:
 
 def save_embeddings(
     path: str | pathlib.Path,
-    embeddings: np.ndarray,
-    class_order: np.ndarray,
+    embeddings: Float[np.ndarray, "C E D"],
+    class_order: Int[np.ndarray, "C"],
     num_holdout: int,
     origin: str,
-    groups: np.ndarray,
+    groups: Int[np.ndarray, "C"],
 ) -> None:
     """Writes embeddings (classes, exemplars, dim) and what they come from as an .npz file, atomically.
 

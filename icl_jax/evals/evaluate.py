@@ -12,6 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, Key, UInt32
 
 from icl_jax.data.classes import Tables
 from icl_jax.data.labels import group_labels, own_labels
@@ -72,11 +74,11 @@ class SuitesEval:
     def arrays(self) -> None:
         return None
 
-    def prepare(self, arrays, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+    def prepare(self, arrays, tables: Tables, h: dict, seed: Integer[ArrayLike, ""]) -> EvalSet:
         return make_set(self.spec, self.source, tables, h, seed)
 
     def run(self, model, variables, eval_set: EvalSet, context) -> dict[str, jax.Array]:
-        def predict(seqs: Sequence, keys: jax.Array) -> tuple[jax.Array, dict]:
+        def predict(seqs: Sequence, keys: Key[Array, "B"]) -> tuple[jax.Array, dict]:
             inputs = self.source.inputs(context.tables, context.shared, context.h, seqs)
             how = {"patches": context.patches, "shared": context.model_shared}
             output = model.apply(variables, inputs, key=keys, logits_at="last", **how)
@@ -108,7 +110,7 @@ def _batch(spec: EvalSpec) -> int:
     return min(spec.batch_size, spec.num_sequences)
 
 
-def make_set(spec: EvalSpec, source: Exemplars, tables: Tables, h: dict, seed: jax.Array) -> EvalSet:
+def make_set(spec: EvalSpec, source: Exemplars, tables: Tables, h: dict, seed: Integer[ArrayLike, ""]) -> EvalSet:
     """Returns the eval set of one member. seed: uint32 scalar, the member's seed `eval`."""
     draw = lambda name, suite: suite_sequences(name, suite, spec.num_sequences, source, tables, h, seed)
     sets = [draw(name, suite) for name, suite in spec.suites]
@@ -129,7 +131,7 @@ def make_set(spec: EvalSpec, source: Exemplars, tables: Tables, h: dict, seed: j
 
 
 def suite_sequences(
-    name: str, suite: SuiteSpec, count: int, source: Exemplars, tables: Tables, h: dict, seed: jax.Array
+    name: str, suite: SuiteSpec, count: int, source: Exemplars, tables: Tables, h: dict, seed: Integer[ArrayLike, ""]
 ) -> Sequence:
     """Returns `count` sequences of a suite, leading axis (count,). Their randomness hangs on the suite's
     name and their number only: another suite, or more sequences, changes none of them."""
@@ -139,7 +141,7 @@ def suite_sequences(
     return jax.lax.map(one, fold_each(key, 0, count), batch_size=min(count, _AT_ONCE))
 
 
-def model_keys(name: str, count: int, seed: jax.Array) -> jax.Array:
+def model_keys(name: str, count: int, seed: Integer[ArrayLike, ""]) -> UInt32[Array, "{count} 2"]:
     """Returns key data for a model that draws, uint32 (count, 2): as for a suite's sequences, by its name and their
     number only."""
     return jax.random.key_data(fold_each(stream_key(seed, "eval_model", _number(name)), 0, count))
@@ -206,7 +208,7 @@ def _map_blocks(spec: EvalSpec, fn: Callable, sequences: Sequence):
     return jax.tree.map(lambda x: metrics.mean(_from_blocks(spec, x), axis=1), values)
 
 
-def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str, jax.Array]:
+def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str, Float[Array, "S ..."]]:
     """Returns metric -> (S, ...) of predict(sequences (B, ...), keys (B,)) -> (logits (B, V), further numbers by
     name, one of each for all of the B sequences), block by block."""
     restricted = _restricted(spec)
@@ -222,7 +224,7 @@ def score_set(spec: EvalSpec, predict: Callable, eval_set: EvalSet) -> dict[str,
     return scores | {"floor": eval_set.floor, "ceiling": eval_set.ceiling, "share": share}
 
 
-def evaluate_predictor(spec: EvalSpec, predictor: Oracle, eval_set: EvalSet) -> dict[str, jax.Array]:
+def evaluate_predictor(spec: EvalSpec, predictor: Oracle, eval_set: EvalSet) -> dict[str, Float[Array, "S"]]:
     """Returns the exact expected scores of a predictor as if it were the model, metric -> (S,):
     accuracy, accuracy_all, accuracy_context, share. predictor(sequence, facts) -> probabilities (V,)."""
     restricted = _restricted(spec)
@@ -252,7 +254,7 @@ def _score_oracles(spec: EvalSpec, blocks: Sequence, facts: Facts) -> jax.Array:
 def _bounds(spec: EvalSpec, oracles: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns (floor, ceiling) of each suite: the best of the oracles that bound it, float32 (S,)."""
 
-    def best(side: int) -> jax.Array:
+    def best(side: int) -> Float[Array, "S"]:
         chosen = [[name in bounds_of(suite)[side] for name in ORACLES] for _, suite in spec.suites]
         return jnp.max(jnp.where(np.asarray(chosen), oracles, -jnp.inf), axis=1)
 

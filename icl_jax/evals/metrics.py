@@ -7,6 +7,8 @@ and the target is one of its trained labels, any trained label of that class (mu
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from icl_jax.data.types import Sequence
 
@@ -33,7 +35,7 @@ class Labels:
     common: jax.Array
 
 
-def answer_range(seq: Sequence) -> tuple[jax.Array, jax.Array]:
+def answer_range(seq: Sequence) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Returns (first, end) of the right labels of one sequence, int32 scalars, end excluded."""
     target = seq.labels[-1]
     shown = jnp.any(seq.classes[:-1] == seq.classes[-1])
@@ -43,15 +45,15 @@ def answer_range(seq: Sequence) -> tuple[jax.Array, jax.Array]:
     return jnp.where(any_own, seq.own_label, target), jnp.where(any_own, own_end, target + 1)
 
 
-def is_right(seq: Sequence, label: jax.Array) -> jax.Array:
+def is_right(seq: Sequence, label: Int[Array, "*s"]) -> Bool[Array, "*s"]:
     """Returns whether `label` is a right answer, bool like label."""
     first, end = answer_range(seq)
     return (label >= first) & (label < end)
 
 
 def score_one(
-    logits: jax.Array, seq: Sequence, labels: Labels, ways: jax.Array, restricted: jax.Array
-) -> dict[str, jax.Array]:
+    logits: Float[Array, "V"], seq: Sequence, labels: Labels, ways: Int[ArrayLike, ""], restricted: Bool[ArrayLike, ""]
+) -> dict[str, Float[Array, ""]]:
     """Returns the METRICS of one prediction, float32 scalars.
 
     logits: (V,); ways: int32 scalar, for pred_first_ways; restricted: bool scalar, the headline
@@ -81,20 +83,24 @@ def score_one(
 
 
 def score(
-    logits: jax.Array, sequences: Sequence, labels: Labels, ways: jax.Array, restricted: jax.Array
-) -> dict[str, jax.Array]:
+    logits: Float[Array, "N V"],
+    sequences: Sequence,
+    labels: Labels,
+    ways: Int[ArrayLike, ""],
+    restricted: Bool[ArrayLike, ""],
+) -> dict[str, Float[Array, "N"]]:
     """Returns `score_one` of N predictions: logits (N, V), sequences with leading N, each value (N,)."""
     return jax.vmap(lambda x, s: score_one(x, s, labels, ways, restricted))(logits, sequences)
 
 
-def mean(values: jax.Array, weights: jax.Array | None = None, axis: int = -1) -> jax.Array:
+def mean(values: Float[Array, "..."], weights: Num[Array, "..."] | None = None, axis: int = -1) -> Float[Array, "..."]:
     """Returns the weighted mean over an axis of what is not NaN; NaN where nothing is."""
     defined = ~jnp.isnan(values)
     weights = defined if weights is None else jnp.where(defined, weights, 0)
     return jnp.sum(jnp.where(defined, values, 0) * weights, axis) / jnp.sum(weights, axis)
 
 
-def share(accuracy: jax.Array, floor: jax.Array, ceiling: jax.Array) -> jax.Array:
+def share(accuracy: Float[Array, "*s"], floor: Float[Array, "*s"], ceiling: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Returns how far accuracy is on the way from floor to ceiling; NaN where the two are one."""
     span = ceiling - floor
     return jnp.where(span > 1e-6, (accuracy - floor) / jnp.where(span > 1e-6, span, 1), jnp.nan)

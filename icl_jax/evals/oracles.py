@@ -17,6 +17,8 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
 
 from icl_jax.data.types import Sequence
 from icl_jax.evals.metrics import Labels, answer_range
@@ -54,37 +56,37 @@ def _shown_counts(seq: Sequence, size: int) -> jax.Array:
     return _counts(seq.labels[:-1], jnp.ones(seq.labels.shape[0] - 1), size)
 
 
-def guess_context(seq: Sequence, facts: Facts) -> jax.Array:
+def guess_context(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """Uniform over the distinct labels of the context, float32 (V,)."""
     return _uniform(_shown_counts(seq, facts.prior.shape[0]) > 0)
 
 
-def majority(seq: Sequence, facts: Facts) -> jax.Array:
+def majority(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """The most frequent label of the context, ties split, float32 (V,)."""
     return _most(_shown_counts(seq, facts.prior.shape[0]))
 
 
-def in_context(seq: Sequence, facts: Facts) -> jax.Array:
+def in_context(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """The label shown most with the query's class, ties split; else guess_context. float32 (V,)."""
     matches = (seq.classes[:-1] == seq.classes[-1]).astype(jnp.float32)
     matched = _most(_counts(seq.labels[:-1], matches, facts.prior.shape[0]))
     return jnp.where(matches.any(), matched, guess_context(seq, facts))
 
 
-def in_weights(seq: Sequence, facts: Facts) -> jax.Array:
+def in_weights(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """The query class's own labels; never trained: uniform over the class labels in use. float32 (V,)."""
     label = jnp.arange(facts.prior.shape[0])
     own = (label >= seq.own_label) & (label < seq.own_label + seq.own_count)
     return _uniform(jnp.where(seq.own_label >= 0, own, facts.class_labels))
 
 
-def frequent(seq: Sequence, facts: Facts) -> jax.Array:
+def frequent(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """The most frequent trained label, of those not shown where the suite never shows it. float32 (V,)."""
     shown = _shown_counts(seq, facts.prior.shape[0]) > 0
     return _most(jnp.where(facts.unseen & shown, 0, facts.prior))
 
 
-def chance(seq: Sequence, facts: Facts) -> jax.Array:
+def chance(seq: Sequence, facts: Facts) -> Float[Array, "V"]:
     """Uniform over the labels in use, float32 (V,)."""
     del seq
     return _uniform(facts.labels.active)
@@ -101,7 +103,7 @@ ORACLES: dict[str, Oracle] = {
 }
 
 
-def expected_accuracy(probs: jax.Array, seq: Sequence) -> tuple[jax.Array, jax.Array]:
+def expected_accuracy(probs: Float[Array, "V"], seq: Sequence) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns the expected accuracy of one prediction over all labels and over the context's labels.
 
     probs: (V,). Restricted to the context the probabilities are renormalised; where they put nothing on
@@ -117,7 +119,7 @@ def expected_accuracy(probs: jax.Array, seq: Sequence) -> tuple[jax.Array, jax.A
     return jnp.where(right, probs, 0).sum(), jnp.where((right & shown).any(), restricted, jnp.nan)
 
 
-def oracle_accuracies(seq: Sequence, facts: Facts, restricted: jax.Array) -> jax.Array:
+def oracle_accuracies(seq: Sequence, facts: Facts, restricted: Bool[ArrayLike, ""]) -> Float[Array, "oracles"]:
     """Returns the headline accuracy expected of each oracle on one sequence, float32 (len(ORACLES),).
 
     restricted: bool scalar, the suite's argmax is over the context's labels.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int, Key, Num
 
 from icl_jax import registry
 from icl_jax.inputs import Roles
@@ -58,7 +59,9 @@ class Frontend(Protocol):
     table: jax.Array
     sets: tuple[str, ...]
 
-    def __call__(self, inputs, key: jax.Array | None, train: bool, mean: Callable | None) -> jax.Array:
+    def __call__(
+        self, inputs, key: Key[Array, "B"] | None, train: bool, mean: Callable | None
+    ) -> Float[Array, "B N width"]:
         """Returns tokens (B, N, width)."""
         ...
 
@@ -70,7 +73,7 @@ class Frontend(Protocol):
 class Core(Protocol):
     """An NNX module from tokens to hidden states. build(spec, width, options)."""
 
-    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"], logits_at, tap: Tap) -> Float[Array, "B Q D"]:
         """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do.
         logits_at: as in `Model.apply`, or "all"."""
         ...
@@ -79,7 +82,7 @@ class Core(Protocol):
 class Head(Protocol):
     """An NNX module from hidden states to logits. build(spec, width, vocab_size, options)."""
 
-    def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b width"], table: Float[Array, "_ _"]) -> Float32[Array, "*b vocab"]:
         """Returns float32 logits (..., vocab_size) of hidden states (..., width)."""
         ...
 
@@ -97,7 +100,7 @@ class Network(nnx.Module):
         self.core = parts["core"].builder()(spec, self.frontend.width, options("core"))
         self.readout = parts["head"].builder()(spec, self.frontend.width, self.frontend.vocab_size, options("head"))
 
-    def __call__(self, inputs, key, train, mean, logits_at, tap: Tap) -> jax.Array:
+    def __call__(self, inputs, key, train, mean, logits_at, tap: Tap) -> Float32[Array, "B *places vocab"]:
         """See `Model.apply`."""
         tokens = tap("embed", self.frontend(inputs, key, train, mean))
         hidden = tap("final", self.core(tokens, ALL if tap.touches("final") else logits_at, tap))
@@ -139,7 +142,7 @@ class Model:
         """Returns frozen weights, one copy a device, that are no part of a member's state: none."""
         return {}
 
-    def init(self, key: jax.Array) -> dict:
+    def init(self, key: Key[Array, ""]) -> dict:
         """Returns {"params": ..., "stats": ...}: nested dicts of float32 arrays. jit and vmap over keys.
 
         All normals come from one draw, cut into pieces: separate draws would each be compiled. A parameter with a rule
@@ -164,9 +167,9 @@ class Model:
         variables: dict,
         inputs: Any,
         *,
-        key: jax.Array | None = None,
+        key: Key[Array, "B"] | None = None,
         train: bool = False,
-        logits_at: str | jax.Array = LAST,
+        logits_at: str | Int[Array, "B K"] = LAST,
         mean: Callable | None = None,
         record: tuple[str, ...] = (),
         patches: tuple = (),
@@ -193,7 +196,7 @@ class Model:
         stats = _flat(nnx.to_pure_dict(nnx.state(network, BatchStat)))
         return Output(logits, stats, {site: tap.recorded[canonical(site)] for site in record}, tap.changed)
 
-    def token_sets(self, inputs: Any) -> dict[str, jax.Array]:
+    def token_sets(self, inputs: Any) -> dict[str, Bool[Array, "B N"]]:
         """Returns which tokens of B sequences have a role: name of the set -> bool (B, N). inputs: as for `apply`."""
         frontend = self._frontend
         return dict(frontend.roles(inputs).sets) if getattr(frontend, "sets", ()) else {}
@@ -207,12 +210,12 @@ class Model:
     def _frontend(self) -> Frontend:
         return nnx.merge(*_template(self)).frontend
 
-    def encode(self, variables: dict, items: jax.Array) -> jax.Array:
+    def encode(self, variables: dict, items: Num[Array, "*b_item"]) -> Float[Array, "*b width"]:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
         with jax.default_matmul_precision(self.spec.precision):
             return self._network(variables).frontend.encode(items)
 
-    def check(self, logits_at: str | jax.Array) -> None:
+    def check(self, logits_at: str | Int[Array, "B K"]) -> None:
         """Raises ValueError for a model that cannot be built, has no logits at these places, or batch statistics that
         no component declares."""
         stats = _template(self)[2]

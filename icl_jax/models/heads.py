@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Float32
 
 from icl_jax.models.layers import Dense, along_last
 from icl_jax.spec import ModelSpec
@@ -17,7 +18,7 @@ class Readout(nnx.Module):
             setattr(self, f"hidden_{i}", Dense(width, width, spec.dtype))
         self.out = None if spec.tied else Dense(width, vocab_size, spec.dtype)
 
-    def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b width"], table: Float[Array, "_ _"]) -> Float32[Array, "*b vocab"]:
         """x: (..., width); table: (vocab, width), read only if tied."""
         for i in range(self.num_hidden):
             x = jax.nn.relu(getattr(self, f"hidden_{i}")(x))

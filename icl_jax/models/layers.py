@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Num
 
 TRUNCATION = 0.87962566103423978  # sd of a standard normal truncated to [-2, 2]
 NORM_EPS = 1e-5
@@ -42,9 +43,9 @@ def stacked(module: nnx.Module, num_layers: int) -> nnx.Module:
     return module
 
 
-def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+def along_last(vector: Num[Array | np.ndarray, "D"], x: Num[Array, "..."]) -> Num[Array, "..."]:
     """The vector shaped to broadcast along the last axis of x."""
-    return vector.reshape((1,) * (x.ndim - 1) + vector.shape).astype(x.dtype)
+    return jnp.asarray(vector).reshape((1,) * (x.ndim - 1) + vector.shape).astype(x.dtype)
 
 
 class Dense(nnx.Module):
@@ -55,12 +56,16 @@ class Dense(nnx.Module):
         self.bias = param((outputs,))
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b inputs"], columns: slice = slice(None)) -> Float[Array, "*b outputs"]:
         """x: (..., inputs). columns: which outputs to compute."""
         return dense(x.astype(self.dtype), self.kernel[:, columns], self.bias[columns])
 
 
-def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def dense(
+    x: Float[Array, "*b inputs"],
+    kernel: Float[Array | np.ndarray, "inputs outputs"],
+    bias: Float[Array | np.ndarray, "outputs"],
+) -> Float[Array, "*b outputs"]:
     """x @ kernel + bias; rows are flattened, which spares the kernel's gradient a transposed copy."""
     rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
     return (rows + along_last(bias, rows)).reshape(*x.shape[:-1], -1)
@@ -73,7 +78,7 @@ class LayerNorm(nnx.Module):
         self.scale = param((width,), fill=1.0)
         self.bias = param((width,))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b width"]) -> Float[Array, "*b width"]:
         y = x.astype(jnp.float32)
         centred = y - y.mean(-1, keepdims=True)
         y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + NORM_EPS)

@@ -17,6 +17,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Float32, Num
 
 from icl_jax.inputs import Roles
 from icl_jax.patches import ALL, EARLIER, canonical, check_static, edge
@@ -108,7 +110,7 @@ def named(patches: Sequence[Patch]) -> tuple[Patch, ...]:
     return found
 
 
-def at_step(patches: tuple[Patch, ...], step: jax.Array | int, during: str = "both") -> tuple[Patch, ...]:
+def at_step(patches: tuple[Patch, ...], step: Num[ArrayLike, ""], during: str = "both") -> tuple[Patch, ...]:
     """Returns the patches that act in 'training' or in 'evals' (both: all), off where `step` (updates done) is
     outside [start, stop)."""
     gate = lambda p: jnp.asarray(p.on, bool) & (p.start <= step) & (step < p.stop)
@@ -145,7 +147,9 @@ class Placed:
     masks: tuple
     value: Any
 
-    def __call__(self, x: jax.Array, allowed: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "*s"], allowed: Bool[Array, "..."] | None
+    ) -> tuple[Float[Array, "*s"], Float32[Array, ""]]:
         """Returns (x changed, the share of its allowed entries that differ now)."""
         value, where = jnp.asarray(self.value, x.dtype), allowed
         changed = {"replace": lambda: value, "add": lambda: x + value, "multiply": lambda: x * value}[self.mode]()
@@ -220,7 +224,9 @@ class Tap:
         self.recorded: dict[str, jax.Array] = {}
         self.changed: dict[str, jax.Array] = {}
 
-    def __call__(self, site: str, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, site: str, x: Float[Array, "*s"], allowed: Bool[Array, "..."] | None = None
+    ) -> Float[Array, "*s"]:
         """allowed: bool, same rank as x; entries outside it keep their own value."""
         for patch in self.patches:
             if patch.site == site:
@@ -290,7 +296,7 @@ def _either(one, other):
     return other if one is None else one
 
 
-def run_layers(layer: Callable, params, x: jax.Array, num_layers: int, tap: Tap) -> jax.Array:
+def run_layers(layer: Callable, params, x: Float[Array, "B N D"], num_layers: int, tap: Tap) -> Float[Array, "B Q D"]:
     """Returns x after all layers; the tap gets what was recorded in them, with a leading layer axis.
 
     layer(params of one layer, x, its tap) -> x; params: leaves with a leading layer axis.

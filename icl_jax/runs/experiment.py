@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import jax
 import numpy as np
+from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
@@ -69,7 +70,7 @@ class Experiment:
         return {"name": name, "digest": self.program.source.digest}
 
     @property
-    def orders(self) -> np.ndarray:
+    def orders(self) -> Int32[np.ndarray, "members classes"]:
         """Class order of each member, (members, classes)."""
         return self.program.source.own(self.members)
 

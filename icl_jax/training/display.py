@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Num
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -75,8 +76,8 @@ class Progress:
     def update(
         self,
         step: int,
-        loss: np.ndarray | None,
-        headlines: Sequence[np.ndarray | None],
+        loss: Num[np.ndarray, "M"] | None,
+        headlines: Sequence[Num[np.ndarray, "M"] | None],
         status: Sequence[str] | None = None,
     ) -> None:
         """Takes what is known after `step` steps: arrays (M,) or None, one for each headline; status: a text per

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from icl_jax.training.parallel import primary
 
@@ -14,7 +15,9 @@ class Effects:
     def __init__(self):
         self._told: set[tuple[str, str]] = set()
 
-    def look(self, during: str, acts: Mapping[str, np.ndarray], changed: np.ndarray) -> None:
+    def look(
+        self, during: str, acts: Mapping[str, Bool[np.ndarray, "M"]], changed: Float[np.ndarray, "M ... patches"]
+    ) -> None:
         """acts: patch -> in which members it acted, bool (M,); changed: its share of the site, (M, ..., patches)."""
         for index, (name, acting) in enumerate(acts.items()):
             nothing = acting & (changed[..., index].reshape(len(acting), -1).max(1) == 0)

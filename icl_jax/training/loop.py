@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Num
 
 from icl_jax.headlines import Headline
 from icl_jax.members import Member
@@ -220,7 +221,7 @@ class _Loop:
             self.on_rows(rows)
 
 
-def headline(rows: list[dict], shown: Headline, num_members: int) -> np.ndarray | None:
+def headline(rows: list[dict], shown: Headline, num_members: int) -> Num[np.ndarray, "M"] | None:
     """One headline per member, (M,), or None when it was not evaluated."""
     mine = [r for r in rows if r["suite"] == shown.suite and r["metric"] == shown.metric]
     found = {r["member"]: r["value"] for r in mine if all(str(r[axis]) == str(label) for axis, label in shown.at)}

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float32
 
 from icl_jax.inputs import Batch
 from icl_jax.spec import RunSpec
@@ -17,7 +17,7 @@ class Labels:
 
     logits_at: str
 
-    def loss(self, output, batch: Batch, params, h) -> tuple[jax.Array, float, dict]:
+    def loss(self, output, batch: Batch, params, h) -> tuple[Float32[Array, ""], float, dict]:
         """Returns (sum over the sequences, how many there are, metrics)."""
         logits = jnp.where(batch.active, output.logits, -jnp.inf)
         query = batch.targets[:, -1]

@@ -9,12 +9,14 @@ import inspect
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
 
 from icl_jax.registry import find
 from icl_jax.spec import TrainSpec
 
 
-def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
+def learning_rate(spec: TrainSpec, h: dict, step: Num[ArrayLike, ""]) -> Float[Array, ""]:
     """Returns the learning rate of update `step` (0-based), scalar float32.
 
     With t = step + 1 and w = max(warmup_steps, 1) every schedule starts with peak * t / w. Then
@@ -26,19 +28,19 @@ def learning_rate(spec: TrainSpec, h: dict, step: jax.Array) -> jax.Array:
     return find("schedule", spec.schedule).builder()(spec, h, t, w)
 
 
-def constant(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+def constant(spec: TrainSpec, h: dict, t: Float[Array, ""], w: Float[Array, ""]) -> Float[Array, ""]:
     return h["learning_rate"] * jnp.minimum(t / w, 1.0)
 
 
-def rsqrt(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+def rsqrt(spec: TrainSpec, h: dict, t: Float[Array, ""], w: Float[Array, ""]) -> Float[Array, ""]:
     return h["learning_rate"] * jnp.minimum(t / w, jnp.sqrt(w / t))
 
 
-def cosine(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+def cosine(spec: TrainSpec, h: dict, t: Float[Array, ""], w: Float[Array, ""]) -> Float[Array, ""]:
     return _falling(h, t, w, 0.5 * (1 + jnp.cos(jnp.pi * _part(spec, t, w))))
 
 
-def linear(spec: TrainSpec, h: dict, t: jax.Array, w: jax.Array) -> jax.Array:
+def linear(spec: TrainSpec, h: dict, t: Float[Array, ""], w: Float[Array, ""]) -> Float[Array, ""]:
     return _falling(h, t, w, 1.0 - _part(spec, t, w))
 
 
@@ -52,7 +54,7 @@ def _falling(h: dict, t: jax.Array, w: jax.Array, shape: jax.Array) -> jax.Array
     return h["learning_rate"] * warm * (h["final_lr_fraction"] + (1 - h["final_lr_fraction"]) * shape)
 
 
-def optimiser(spec: TrainSpec, h: dict, rate: jax.Array) -> optax.GradientTransformation:
+def optimiser(spec: TrainSpec, h: dict, rate: Float[Array, ""]) -> optax.GradientTransformation:
     """Returns the optax optimiser with this step's numbers; its state does not depend on them."""
     component = find("optimiser", spec.optimiser)
     build = getattr(optax, component.optax_name)

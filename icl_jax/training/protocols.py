@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 import numpy as np
+from jaxtyping import Array, Float32, Integer, Key
 
 from icl_jax.inputs import Batch
 from icl_jax.members import Member
@@ -62,7 +63,7 @@ class Model(Protocol):
         """Returns frozen weights of which every device has one copy; hashed, not checkpointed."""
         ...
 
-    def init(self, key: jax.Array) -> dict:
+    def init(self, key: Key[Array, ""]) -> dict:
         """Returns {"params": ..., "stats": ...} of one member."""
         ...
 
@@ -81,7 +82,9 @@ class Objective(Protocol):
 
     logits_at: str
 
-    def loss(self, output, batch: Batch, params: PyTree, h) -> tuple[jax.Array, jax.Array | float, dict]:
+    def loss(
+        self, output, batch: Batch, params: PyTree, h
+    ) -> tuple[Float32[Array, ""], Float32[Array, ""] | float, dict]:
         """Returns (sum, weight, metrics): the loss is the one over the other. metrics: name -> (sum, weight).
 
         The trainer divides, over all devices and parts of the batch: a weight that is a Python number is the same for
@@ -125,7 +128,7 @@ class Eval(Protocol):
         """Returns host arrays of which every device has one copy, such as tokenised prompts."""
         ...
 
-    def prepare(self, arrays: PyTree, tables: PyTree, h, seed: jax.Array) -> PyTree:
+    def prepare(self, arrays: PyTree, tables: PyTree, h, seed: Integer[Array, ""]) -> PyTree:
         """Returns the eval set of one member, inside jit. tables: of the source; seed: uint32 scalar."""
         ...
 

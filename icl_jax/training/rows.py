@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float, Num
 
 from icl_jax.members import Member
 from icl_jax.storage.arrays import MOST, Labelled, size_of
@@ -29,7 +30,7 @@ def train_rows(step: int, metrics: dict[str, np.ndarray]) -> list[dict]:
     ]
 
 
-def changed_rows(step: int, patches: list[str], changed: np.ndarray) -> list[dict]:
+def changed_rows(step: int, patches: list[str], changed: Float[np.ndarray, "M patches"]) -> list[dict]:
     """Tidy rows of the share of its site that each patch changed in training, (M, patches)."""
     about = {"step": step, "suite": "train", "metric": "changed"}
     return [
@@ -59,7 +60,7 @@ def eval_rows(step: int, evaluation: Eval, results: dict[str, np.ndarray], most:
     return rows
 
 
-def labelled(evaluation: Eval, metric: str, values: np.ndarray) -> Labelled:
+def labelled(evaluation: Eval, metric: str, values: Num[np.ndarray, "M ..."]) -> Labelled:
     """Returns an eval's array with the labels of its axes. ValueError where it has other sizes than they."""
     axes = tuple(evaluation.axes[metric])
     coords = {axis: tuple(evaluation.coords[axis]) for axis in axes}

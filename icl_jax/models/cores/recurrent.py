@@ -9,6 +9,7 @@ outside the loop over time.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from icl_jax.models.layers import Dense, along_last, stacked
 from icl_jax.models.taps import Tap, run_layers
@@ -25,10 +26,10 @@ class LSTMCell(nnx.Module):
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 4 * width, dtype, corrected=False)
 
-    def read(self, x: jax.Array) -> jax.Array:
+    def read(self, x: Float[Array, "B N D"]) -> Float[Array, "B N gates"]:
         return _read(self.gates, x)
 
-    def step(self, carry, read: jax.Array, tap: Tap):
+    def step(self, carry, read: Float[Array, "B gates"], tap: Tap):
         hidden, cell = carry
         i, g, f, o = jnp.split(read + _recur(self.gates, hidden), 4, axis=-1)
         cell = tap("cell", jax.nn.sigmoid(f + FORGET_BIAS) * cell + jax.nn.sigmoid(i) * jnp.tanh(g))
@@ -43,10 +44,10 @@ class GRUCell(nnx.Module):
     def __init__(self, width: int, dtype: str):
         self.gates = Dense(2 * width, 3 * width, dtype, corrected=False)
 
-    def read(self, x: jax.Array) -> jax.Array:
+    def read(self, x: Float[Array, "B N D"]) -> Float[Array, "B N gates"]:
         return _read(self.gates, x)
 
-    def step(self, carry, read: jax.Array, tap: Tap):
+    def step(self, carry, read: Float[Array, "B gates"], tap: Tap):
         (hidden,), width = carry, carry[0].shape[-1]
         gates = read[:, : 2 * width] + _recur(self.gates, hidden, slice(2 * width))
         update, reset = jnp.split(jax.nn.sigmoid(gates), 2, axis=-1)
@@ -63,10 +64,10 @@ class RNNCell(nnx.Module):
         self.input = Dense(width, width, dtype, corrected=False)
         self.hidden = Dense(width, width, dtype, corrected=False)
 
-    def read(self, x: jax.Array) -> jax.Array:
+    def read(self, x: Float[Array, "B N D"]) -> Float[Array, "B N gates"]:
         return self.input(x)
 
-    def step(self, carry, read: jax.Array, tap: Tap):
+    def step(self, carry, read: Float[Array, "B gates"], tap: Tap):
         return (tap("state", jax.nn.relu(read + self.hidden(carry[0]))),)
 
 
@@ -77,7 +78,7 @@ class Recurrent(nnx.Module):
         self.layers = stacked(cell, num_layers)
         self.num_layers = num_layers
 
-    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"], logits_at, tap: Tap) -> Float[Array, "B N D"]:
         """Returns hidden states of the last layer (B, N, D)."""
         definition, params = nnx.split(self.layers)
         layer = lambda p, x, tap: _over_time(nnx.merge(definition, p), x, tap)

@@ -7,6 +7,7 @@ in its tanh form; a final layer norm. Parameters of all blocks are stacked along
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from icl_jax.models.layers import Dense, LayerNorm, stacked
 from icl_jax.models.positions import rotate
@@ -14,7 +15,9 @@ from icl_jax.models.taps import Tap, run_layers, take_layer
 from icl_jax.spec import ModelSpec
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, tap: Tap) -> jax.Array:
+def attend(
+    q: Float[Array, "B Q H Dh"], k: Float[Array, "B N H Dh"], v: Float[Array, "B N H Dh"], tap: Tap
+) -> Float[Array, "B H Q Dh"]:
     """Returns each head's mixture of values, (B, H, Q, Dh).
 
     q: (B, Q, H, Dh), all tokens or the last alone (then nothing is tapped); k, v: (B, N, H, Dh).
@@ -52,7 +55,7 @@ class Attention(nnx.Module):
         self.num_heads = num_heads
         self.rotary = rotary
 
-    def __call__(self, x: jax.Array, tap: Tap, query_only: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"], tap: Tap, query_only: bool) -> Float[Array, "B Q D"]:
         q, k, v = (tap(site, self._heads(t)) for site, t in zip("qkv", self._project(x, query_only), strict=True))
         if self.rotary:
             q, k = rotate(q, first=x.shape[1] - q.shape[1]), rotate(k)
@@ -78,7 +81,7 @@ class MLP(nnx.Module):
         self.hidden = Dense(width, hidden, dtype)
         self.out = Dense(hidden, width, dtype)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         return self.out(jax.nn.gelu(self.hidden(x), approximate=True))
 
 
@@ -91,7 +94,7 @@ class Block(nnx.Module):
         self.norm_mlp = LayerNorm(width) if norm and mlp_ratio else None
         self.mlp = MLP(width, mlp_ratio * width, dtype) if mlp_ratio else None
 
-    def __call__(self, x: jax.Array, tap: Tap, query_only: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"], tap: Tap, query_only: bool = False) -> Float[Array, "B Q D"]:
         """x: (B, N, D). query_only: only the last token's row is computed, (B, 1, D)."""
         h = self.norm_attention(x) if self.norm_attention else x
         x = x[:, -1:] if query_only else x
@@ -112,7 +115,7 @@ class Transformer(nnx.Module):
         self.norm = LayerNorm(width) if norm else None
         self.num_layers = num_layers
 
-    def __call__(self, x: jax.Array, logits_at, tap: Tap) -> jax.Array:
+    def __call__(self, x: Float[Array, "B N D"], logits_at, tap: Tap) -> Float[Array, "B Q D"]:
         """Returns hidden states (B, N, D), or (B, 1, D) of the last token where logits are wanted there only."""
         definition, params = nnx.split(self.layers)
         block = lambda p, x, tap, query_only=False: nnx.merge(definition, p)(x, tap, query_only)

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Int, Num
 
 from icl_jax.models.frontends.resnet import ResNet
 from icl_jax.models.layers import Dense, param
@@ -12,7 +13,7 @@ from icl_jax.registry import find
 from icl_jax.spec import ModelSpec
 
 
-def flat(x: jax.Array, inputs: int, dtype: str) -> jax.Array:
+def flat(x: Num[Array, "B ..."], inputs: int, dtype: str) -> Num[Array, "B {inputs}"]:
     """Returns items (B, *shape) as vectors (B, inputs); symbols (B,) become one-hot."""
     return jax.nn.one_hot(x, inputs, dtype=dtype) if x.ndim == 1 else x.reshape(x.shape[0], -1)
 
@@ -25,7 +26,7 @@ class MLPEncoder(nnx.Module):
         self.out = Dense(hidden, width, dtype)
         self.inputs, self.dtype = inputs, dtype
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Num[Array, "B ..."], train: bool, mean) -> Float[Array, "B width"]:
         return self.out(jax.nn.relu(self.hidden(flat(x, self.inputs, self.dtype))))
 
 
@@ -36,7 +37,7 @@ class LinearEncoder(nnx.Module):
         self.out = Dense(inputs, width, dtype, corrected=False)
         self.inputs, self.dtype = inputs, dtype
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Num[Array, "B ..."], train: bool, mean) -> Float[Array, "B width"]:
         return self.out(flat(x, self.inputs, self.dtype))
 
 
@@ -47,7 +48,7 @@ class EmbeddingEncoder(nnx.Module):
         self.table = param((num_symbols, width), sd=1.0)
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Int[Array, "B"], train: bool, mean) -> Float[Array, "B width"]:
         return self.table[x].astype(self.dtype)
 
 
@@ -57,7 +58,7 @@ class IdentityEncoder(nnx.Module):
     def __init__(self, inputs: int, dtype: str):
         self.inputs, self.dtype = inputs, dtype
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Num[Array, "B ..."], train: bool, mean) -> Float[Array, "B width"]:
         return jnp.asarray(flat(x, self.inputs, self.dtype), self.dtype)
 
 

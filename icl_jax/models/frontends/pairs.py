@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Int, Key, Num
 
 from icl_jax.inputs import PairFacts, Pairs, Roles
 from icl_jax.models.frontends.encoders import encoder
@@ -56,7 +57,9 @@ class Embedder(nnx.Module):
         self.positions = param((place.num_tokens, place.core), sd=EMBEDDING_SD) if learned else None
         self.spec, self.place, self.vocab_size = spec, place, vocab_size
 
-    def __call__(self, features: jax.Array, labels: jax.Array, task: jax.Array, key) -> jax.Array:
+    def __call__(
+        self, features: Float[Array, "B items content"], labels: Int[Array, "B items"], task: Int[Array, "B"], key
+    ) -> Float[Array, "B N D"]:
         """Returns tokens (B, N, D).
 
         features: (B, n+1, content); labels: int32 (B, n+1), the last is not read; task: int32 (B,);
@@ -118,7 +121,7 @@ class PairsFrontend(nnx.Module):
         self.sets = ("item", "label", "answer", *(["forerunner"] if self.interleaved else []), "query")
         self.sets += ("task",) if facts.task_token else ()
 
-    def __call__(self, inputs: Pairs, key: jax.Array | None, train: bool, mean) -> jax.Array:
+    def __call__(self, inputs: Pairs, key: Key[Array, "B"] | None, train: bool, mean) -> Float[Array, "B N D"]:
         features = self.encode(inputs.items, train, mean)
         return self.embedder(features, inputs.labels, inputs.task, key)
 
@@ -140,14 +143,14 @@ class PairsFrontend(nnx.Module):
             {name: many(row) for name, row in shown.items()} | {"answer": answer}, many(np.where(task, -1, pair))
         )
 
-    def encode(self, items: jax.Array, train: bool = False, mean=None) -> jax.Array:
+    def encode(self, items: Num[Array, "*b_item"], train: bool = False, mean=None) -> Float[Array, "*b width"]:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape)."""
         lead = items.shape[: items.ndim - self.item_rank]
         flat = items.reshape(-1, *items.shape[len(lead) :])
         return self.encoder(flat, train, mean).reshape(*lead, -1)
 
     @property
-    def table(self) -> jax.Array:
+    def table(self) -> Float[Array, "rows width"]:
         """(vocab_size, width): a row per label, for a head that is tied to it."""
         return self.embedder.table[...]
 

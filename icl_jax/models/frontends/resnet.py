@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Float32, Num
 
 from icl_jax.models.layers import BatchStat, along_last, fan_in_sd, param
 
@@ -24,7 +25,9 @@ NORM_DECAY = 0.9
 NORM_EPS = 1e-5
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C outputs"], stride: int
+) -> Float[Array, "B H2 W2 outputs"]:
     """Convolution with SAME padding; x: (B, H, W, C), kernel: (k, k, C, outputs).
 
     By patches (strided slices side by side) and one matrix product: inside a scan or under vmap over
@@ -39,7 +42,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return out.reshape(*patches.shape[:3], outputs)
 
 
-def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
+def max_pool(x: Float[Array, "B H W C"], size: int, stride: int) -> Float[Array, "B H2 W2 C"]:
     """Largest value of each window with SAME padding: rows, then columns, as maxima of strided slices.
 
     For CPU: reduce_window is slower there, and without the barriers so is the gradient, fused into one.
@@ -81,15 +84,15 @@ class BatchNorm(nnx.Module):
         self.var_hidden, self.var_average = stat(0.0), stat(1.0)
         self.counter = BatchStat(np.zeros((), np.float32))
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b C"], train: bool, mean) -> Float[Array, "*b C"]:
         """mean: averages a pytree over the devices that share the batch (None: one device)."""
         return normalise(x, *self.affine(x, train, mean))
 
-    def affine(self, x: jax.Array, train: bool, mean) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def affine(self, x: Float[Array, "*b C"], train: bool, mean) -> tuple[Float32[Array, "C"], ...]:
         """Returns what `normalise` takes: the moments' average, gain and bias, each (width,)."""
         y = x.astype(jnp.float32)
         average, variance = self._update(y, mean) if train else (self.mean_average[...], self.var_average[...])
-        return average, jax.lax.rsqrt(variance + NORM_EPS) * self.scale[...], self.bias[...]
+        return average, jax.lax.rsqrt(variance + NORM_EPS) * self.scale[...], jnp.asarray(self.bias[...])
 
     def _update(self, y: jax.Array, mean):
         axes = tuple(range(y.ndim - 1))
@@ -105,13 +108,18 @@ class BatchNorm(nnx.Module):
         return first, variance
 
 
-def normalise(x: jax.Array, average: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
+def normalise(
+    x: Float[Array, "*b C"],
+    average: Float[Array, "C"],
+    gain: Float[Array, "C"],
+    bias: Float[Array, "C"],
+) -> Float[Array, "*b C"]:
     """Returns (x - average) * gain + bias over the last axis, computed in float32, as x's type."""
     y = x.astype(jnp.float32)
     return ((y - along_last(average, y)) * along_last(gain, y) + along_last(bias, y)).astype(x.dtype)
 
 
-def norm_and_pool(x: jax.Array, *affine: jax.Array) -> jax.Array:
+def norm_and_pool(x: Float[Array, "B H W C"], *affine: Float[Array, "C"]) -> Float[Array, "B H2 W2 C"]:
     """Norm, ReLU and pooling of the stem, a part of the images at a time where they are large.
 
     Its activations are the largest of all and the backward pass needs several of them at once: in parts,
@@ -131,7 +139,7 @@ class Conv(nnx.Module):
         self.kernel = param((size, size, inputs, outputs), sd=fan_in_sd(size * size * inputs, corrected=False))
         self.stride, self.dtype = stride, dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Num[Array, "B H W C"]) -> Float[Array, "B H2 W2 outputs"]:
         return conv(x.astype(self.dtype), self.kernel[...], self.stride)
 
 
@@ -154,7 +162,7 @@ class Block(nnx.Module):
         self.shortcut_conv = Conv(inputs, outputs, 1, stride, dtype) if project else None
         self.shortcut_norm = BatchNorm(outputs) if project else None
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"], train: bool, mean) -> Float[Array, "B H2 W2 outputs"]:
         y = jax.nn.relu(self.norm_0(self.conv_0(x), train, mean))
         y = jax.nn.relu(self.norm_1(self.conv_1(y), train, mean))
         y = self.norm_2(self.conv_2(y), train, mean)
@@ -177,7 +185,7 @@ class ResNet(nnx.Module):
                 inputs = outputs
         self.flatten = flatten
 
-    def __call__(self, x: jax.Array, train: bool, mean) -> jax.Array:
+    def __call__(self, x: Num[Array, "B H W C"], train: bool, mean) -> Float[Array, "B width"]:
         x = self.initial_conv(x)
         x = norm_and_pool(x, *self.initial_norm.affine(x, train, mean))
         for g in range(len(STRIDES)):
