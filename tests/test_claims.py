@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pyarrow
 import pytest
 from scipy.stats import spearmanr
 from sweep_table import results
@@ -590,7 +591,7 @@ def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(o
 
 def test_what_only_results_can_show_is_undecided():
     for of, problem in (
-        (claims.at("icl", 250), "no evaluation of 'icl' at step 250; the nearest: 200, 300"),
+        (claims.at("icl", 250), "no evaluation of 'headline_icl' at step 250; the nearest: 200, 300"),
         (claims.final("icl", metric="acuracy"), "no metric 'acuracy'; did you mean 'accuracy'"),
         (claims.onset("train"), "suite 'train' has no metric 'accuracy'"),
     ):
@@ -745,6 +746,32 @@ def test_a_headline_stands_for_its_eval_metric_and_coordinates():
     assert judged(claims.final("Second item", coords={"position": 2})).effect == pytest.approx(0.22)
     assert judged(claims.final("ICL")).effect == pytest.approx(judged(ICL).effect)
     assert "has no metric 'floor'" in judged(claims.final("second item", "floor")).reason
+
+
+@pytest.mark.parametrize(
+    "of, problem",
+    [
+        (claims.onset("surprise"), "onset of metric 'loss': floor and ceiling are accuracies"),
+        (claims.final("surprise").best_of("draw", select="flipped"), "not the best loss"),
+        (claims.final("surprise").best_of("draw", select="headline_icl"), "chooses on the suite it reports"),
+    ],
+)
+def test_what_a_statistic_cannot_be_it_cannot_be_by_a_headline_either(of, problem):
+    titled = (*HEADLINES, Headline("Surprise", "headline_icl", "loss"))
+    claim = claims.within("x", of, {P: 1.0}, low=0)
+    with pytest.raises(ValueError, match=problem):
+        claims.check_claims([claim], chained()[1], ("headline_icl", "flipped"), ("accuracy", "loss"), 100, titled)
+    assert problem in claims.judge([claim], table_of(labels={P: (1.0,)}), titled)[0].reason
+
+
+def test_a_metric_that_is_named_is_meant_whatever_the_headline_shows():
+    titled = (*HEADLINES, Headline("Surprise", "headline_icl", "loss"))
+    rows = table_of(labels={P: (1.0,)}).to_pylist()
+    rows += [r | {"metric": "loss", "value": 7.0} for r in rows if r["metric"] == "accuracy"]
+    judged = lambda of: claims.judge([claims.within("x", of, ALL, low=0)], pyarrow.Table.from_pylist(rows), titled)[0]
+    assert judged(claims.final("surprise")).effect == 7
+    assert judged(claims.final("surprise", "accuracy")).effect == pytest.approx(judged(ICL).effect)
+    assert judged(claims.final("surprise", "accuracy")).statistic.startswith("final Surprise accuracy")
 
 
 def test_claims_about_other_evals_are_checked_as_far_as_the_config_tells():

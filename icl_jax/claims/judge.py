@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from icl_jax.claims.measure import Best, Measured, Results, Statistic, resolve
+from icl_jax.claims.measure import Best, Measured, Results, Statistic, resolved
 from icl_jax.claims.statistics import FEWEST_SEEDS, interval
 from icl_jax.claims.units import (
     LabelledRun,
@@ -23,7 +23,7 @@ from icl_jax.claims.units import (
     show,
     show_units,
 )
-from icl_jax.headlines import Coords, Headline
+from icl_jax.headlines import Headline
 from icl_jax.names import suggest
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
@@ -249,7 +249,7 @@ def _weigh(
             case,
             (np.nan, np.nan, np.nan),
             UNDECIDED,
-            f"runs diverged, and {claim.of.metric} has no limit to count them with",
+            f"runs diverged, and {claim.of.metric or 'the metric'} has no limit to count them with",
         )
     effect, low, high = (float(x) for x in interval(case.effects))
     if claim.by_rank:  # Student's t knows no ends, a correlation has some
@@ -284,6 +284,7 @@ class Reading:
 
 def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
     """Reads a statistic; where it is one of the best, a unit needs all the runs that any unit has."""
+    of = results.resolved(of)
     measured = results.measure(of)
     picked = pick(results.cells, setting, of.best and of.best.label)
     runs = {cell: measured[cell] for mine in picked.values() for cell in mine.values()}
@@ -301,8 +302,6 @@ def _read(results: Results, of: Statistic, setting: Setting) -> Reading:
 
 def _judged(results: Results, of: Statistic, best: Best) -> dict[str, Measured]:
     """The statistic on the suite that the best run is chosen on, by cell."""
-    if results.suite(of.suite) == results.suite(best.select):
-        raise Undecidable(f"best_of(select={best.select!r}) chooses on the suite it reports; name another suite")
     return results.measure(dataclasses.replace(of, suite=best.select, best=None))
 
 
@@ -388,25 +387,25 @@ def check_claims(
         try:
             claim.of.check_window()
             _check_suites(claim.of, known, headlines)
-            suite, metric, at = resolve(headlines, claim.of.suite, claim.of.metric, claim.of.coords)
-            if suite not in more:
-                _check_metric(claim.of, metric, at, metrics)
-            _check_steps(claim.of, more.get(suite, every), end)
+            of = resolved(headlines, claim.of)
+            if of.suite not in more:
+                _check_metric(of, metrics)
+            _check_steps(of, more.get(of.suite, every), end)
             for setting in claim.settings(cells):
                 pick(cells, setting, claim.of.best and claim.of.best.label)
         except ValueError as problem:
             raise ValueError(f"claim {claim.name!r}: {problem}") from None
 
 
-def _check_metric(of: Statistic, metric: str, at: Coords, metrics: Sequence[str]) -> None:
+def _check_metric(of: Statistic, metrics: Sequence[str]) -> None:
     if "train" in of.suites():
         return
-    if metric not in metrics:
-        raise ValueError(f"no metric {metric!r}{suggest(metric, metrics)}")
-    axes = {"patch": ()} if metric == "changed" else {}
-    if {axis for axis, _ in at} != axes.keys():
+    if of.metric not in metrics:
+        raise ValueError(f"no metric {of.metric!r}{suggest(str(of.metric), metrics)}")
+    axes = {"patch": ()} if of.metric == "changed" else {}
+    if {axis for axis, _ in of.coords} != axes.keys():
         has = f"it has {', '.join(axes)}" if axes else "it has none"
-        raise ValueError(f"coords {dict(at)} of {metric} of {of.suite!r} are not its axes; {has}")
+        raise ValueError(f"coords {dict(of.coords)} of {of.metric} of {of.suite!r} are not its axes; {has}")
 
 
 def _check_steps(of: Statistic, every: int, end: int) -> None:
@@ -426,5 +425,3 @@ def _check_suites(of: Statistic, known: set[str], headlines: Sequence[Headline])
     for suite in of.suites():
         if suite not in known and suite.lower() not in titles:
             raise ValueError(f"no suite {suite!r}{suggest(suite, known | titles)}")
-    if of.best and resolve(headlines, of.suite, "")[0] == resolve(headlines, of.best.select, "")[0]:
-        raise ValueError(f"best_of(select={of.best.select!r}) chooses on the suite it reports; name another suite")

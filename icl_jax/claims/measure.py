@@ -1,7 +1,7 @@
 """One number per run: the statistics that claims are about."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,19 +38,20 @@ class Statistic:
     """What one run is reduced to; made by `final`, `peak`, `decay`, `onset` and `at`.
 
     suite, select: a suite or another eval, or the title of a headline of the config in any case (icl, iwl), which
-    stands for its suite, its coordinates and, where no other is named, its metric; or "train". coords: axis -> label of
-    each axis of the metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of.
+    stands for its suite, its coordinates and, where no other is named, its metric; or "train". metric: None for that of
+    the headline, else accuracy; also of what `select` and `best` choose by. coords: axis -> label of each axis of the
+    metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of.
     ValueError for a kind, a step, a window or a `best` that makes no sense.
 
     >>> claims.final("icl")
-    Statistic(kind='final', suite='icl', metric='accuracy', select=None, step=None, best=None, window=None, coords=())
+    Statistic(kind='final', suite='icl', metric=None, select=None, step=None, best=None, window=None, coords=())
     >>> str(claims.at("train", 1000, "loss", window=500))
     'loss on train at step 1000, mean of 500 steps'
     """
 
     kind: str
     suite: str
-    metric: str = "accuracy"
+    metric: str | None = None
     select: str | None = None
     step: int | None = None
     best: Best | None = None
@@ -67,7 +68,7 @@ class Statistic:
             raise ValueError(f"statistic {self.kind!r} with step {self.step}: 'at' takes one, the others take none")
         if self.select is not None and self.kind not in ("peak", "decay"):
             raise ValueError(f"statistic {self.kind!r} with select {self.select!r}: only 'peak' and 'decay' take it")
-        if self.kind == "onset" and self.metric != "accuracy":
+        if self.kind == "onset" and self.metric not in (None, "accuracy"):
             raise ValueError(f"onset of metric {self.metric!r}: floor and ceiling are accuracies; leave metric out")
         if self.kind == "onset" and self.coords:
             raise ValueError(f"onset at {place(self.coords)}: floor and ceiling are of whole suites; leave coords out")
@@ -91,8 +92,8 @@ class Statistic:
         """
         if self.suite == TRAIN and self.window is None and self.kind != "onset":
             raise Undecidable(
-                f"{self.kind} {self.metric} of suite {TRAIN!r} states no window: it is a mean over some steps; say "
-                "over how many with window=STEPS, a multiple of evals.every"
+                f"{self.kind} {self.metric or 'accuracy'} of suite {TRAIN!r} states no window: it is a mean over some "
+                "steps; say over how many with window=STEPS, a multiple of evals.every"
             )
 
     def best_of(self, label: str, select: str) -> "Statistic":
@@ -136,9 +137,9 @@ class Statistic:
         """
         called = DEFAULTS | {title.lower(): title for title in titles}
         name = lambda suite: called.get(suite.lower()) or suite
-        of = f"{self.metric} on {self.suite}"
+        of = f"{self.metric or 'accuracy'} on {self.suite}"
         if self.suite.lower() in called:
-            of = name(self.suite) if self.metric == "accuracy" else f"{name(self.suite)} {self.metric}"
+            of = f"{name(self.suite)} {self.metric or ''}".rstrip()
         of += f" at {place(self.coords)}" if self.coords else ""
         text = {
             "final": f"final {of}",
@@ -155,7 +156,7 @@ class Statistic:
 
 
 def final(
-    suite: str, metric: str = "accuracy", window: int | None = None, coords: Mapping[str, Any] | None = None
+    suite: str, metric: str | None = None, window: int | None = None, coords: Mapping[str, Any] | None = None
 ) -> Statistic:
     """Returns the value at the last evaluation. Of suite "train": the mean over the last `window` steps. coords: of a
     metric with axes, the label on each of them, such as {"position": 3}.
@@ -172,7 +173,7 @@ def final(
 def peak(
     suite: str,
     select: str | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     window: int | None = None,
     coords: Mapping[str, Any] | None = None,
 ) -> Statistic:
@@ -192,7 +193,7 @@ def peak(
 def decay(
     suite: str,
     select: str | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     window: int | None = None,
     coords: Mapping[str, Any] | None = None,
 ) -> Statistic:
@@ -219,7 +220,7 @@ def onset(suite: str) -> Statistic:
 def at(
     suite: str,
     step: int,
-    metric: str = "accuracy",
+    metric: str | None = None,
     window: int | None = None,
     coords: Mapping[str, Any] | None = None,
 ) -> Statistic:
@@ -233,13 +234,22 @@ def at(
     return Statistic("at", suite, metric, step=step, window=window, coords=coords_of(coords or {}))
 
 
-def resolve(headlines: Iterable[Headline], suite: str, metric: str, at: Coords = ()) -> tuple[str, str, Coords]:
+def resolve(headlines: Iterable[Headline], suite: str, metric: str | None, at: Coords = ()) -> tuple[str, str, Coords]:
     """Returns (suite, metric, coordinates) in the table of what a statistic names, which may be a headline's title."""
     for headline in headlines:
         if headline.title.lower() == suite.lower():
-            own = headline.metric if metric == "accuracy" else metric
+            own = metric or headline.metric
             return headline.suite, own, coords_of(dict(headline.at if own == headline.metric else ()) | dict(at))
-    return suite, metric, at
+    return suite, metric or "accuracy", at
+
+
+def resolved(headlines: Sequence[Headline], of: Statistic) -> Statistic:
+    """Returns a statistic by what the table calls it. ValueError where that makes no sense: the guards of a statistic
+    are also for what a headline stands for."""
+    suite, metric, coords = resolve(headlines, of.suite, of.metric, of.coords)
+    select = of.select and resolve(headlines, of.select, metric)[0]
+    best = of.best and Best(of.best.label, resolve(headlines, of.best.select, metric)[0])
+    return replace(of, suite=suite, metric=metric, coords=coords, select=select, best=best)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,12 +293,20 @@ class Results:
 
     def measure(self, of: Statistic) -> dict[str, Measured]:
         """Returns the statistic of every run, by cell, without regard to `of.best`."""
+        of = self.resolved(of)
         of.check_window()
         lines = self.series(of.suite, of.metric, of.coords)
         last = max(line.steps[-1] for line in lines.values())  # a suite may be evaluated more seldom than others
         return {cell: self._measured(of, cell, lines.get(cell), last) for cell in self.cells}
 
-    def series(self, suite: str, metric: str, at: Coords = ()) -> dict[str, Series]:
+    def resolved(self, of: Statistic) -> Statistic:
+        """Returns a statistic by what the table calls it. Undecidable where that makes no sense."""
+        try:
+            return resolved(self._headlines, of)
+        except ValueError as problem:
+            raise Undecidable(str(problem)) from None
+
+    def series(self, suite: str, metric: str | None, at: Coords = ()) -> dict[str, Series]:
         """Returns the series of a suite, an eval or a headline by cell. Undecidable where no run has it, or not the
         metric, or not at these coordinates."""
         where = resolve(self._headlines, suite, metric, at)
@@ -301,7 +319,7 @@ class Results:
             self._series[where] = found
         return self._series[where]
 
-    def _line(self, suite: str, metric: str, cell: str, at: Coords = ()) -> Series:
+    def _line(self, suite: str, metric: str | None, cell: str, at: Coords = ()) -> Series:
         lines = self.series(suite, metric, at)
         if cell not in lines:
             raise Undecidable(f"run {cell} has no {metric} of suite {self.suite(suite)!r}; evaluate it there too")
@@ -313,7 +331,7 @@ class Results:
 
     def suite(self, name: str) -> str:
         """Returns the name of a suite in the table."""
-        return resolve(self._headlines, name, "accuracy")[0]
+        return resolve(self._headlines, name, None)[0]
 
     def _absent(self, suite: str, metric: str, at: Coords) -> str:
         mine = self.table.filter((pc.field("suite") == suite) & (pc.field("metric") == metric))
@@ -384,9 +402,8 @@ class Results:
 
     def _limits(self, of: Statistic, line: Series) -> tuple[float, float]:
         """What a metric can be at least and at most."""
-        metric = resolve(self._headlines, of.suite, of.metric)[1]
-        if metric != "share":
-            return LIMITS.get(metric, (-np.inf, np.inf))
+        if of.metric != "share":
+            return LIMITS.get(str(of.metric), (-np.inf, np.inf))
         floor, ceiling = (self._line(of.suite, name, line.cell).values for name in ("floor", "ceiling"))
         known = np.flatnonzero(np.isfinite(floor) & np.isfinite(ceiling) & (ceiling > floor))
         if not len(known):

@@ -62,12 +62,12 @@ def _shown(value: Value) -> str:
 
 
 def _matches(labels: Mapping[str, Value], setting: Setting) -> bool:
-    return all(_same(labels.get(name), value) for name, value in setting.items())
+    return all(same_label(labels.get(name), value) for name, value in setting.items())
 
 
-def _same(a: Value, b: Value) -> bool:
-    """Whether two labels are equal; numbers to 1e-9, so that 0.1 * 3 is 0.3. A quantity of which one value has a
-    name has texts for its numbers too."""
+def same_label(a: Value, b: Value) -> bool:
+    """Returns whether two labels are equal, numbers to 1e-9, so that 0.1 * 3 is 0.3. Where one value of a quantity has
+    a name, its numbers are texts too."""
     if a is None or b is None:
         return a is b
     if isinstance(a, str) or isinstance(b, str):
@@ -138,7 +138,7 @@ def _absent(setting: Setting, cells: Mapping[str, LabelledRun]) -> str:
     """Why no run has a setting."""
     for name, value in setting.items():
         known = list(dict.fromkeys(cell.labels.get(name) for cell in cells.values()))
-        if not any(_same(value, v) for v in known):
+        if not any(same_label(value, v) for v in known):
             texts = [_shown(v) for v in known]
             hint = suggest(value, texts) if isinstance(value, str) else f"; there are {', '.join(texts)}"
             return f"no run has {show({name: value})}{hint}"
