@@ -23,7 +23,7 @@ Axes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Reads:
-    """When a component reads a hyper: `when` of the run's spec, and in words what that takes.
+    """When a component reads a hyper or a field: `when` of the run's spec, and in words what that takes.
 
     >>> from icl_jax import registry
     >>> clips = registry.find("optimiser", "adam").reads["clip_norm"]
@@ -43,7 +43,8 @@ class Component:
     the run; for a schedule (spec of training, hypers, step from 1 as float, steps of warm-up, at least 1) -> learning
     rate; for the other roles see their class. options: fields of its own, set in a config as options.ROLE.FIELD.
     hypers: those that it may read, all of them; reads: of these, the ones that it reads in some specs only. sections:
-    of the config that decide it, beside its name and its options, whole ("model") or by field ("model.width").
+    of the config that decide it, beside its name and its options, whole ("task") or by field ("model.width"); fields:
+    those that it reads in some specs only, by field.
     checks: functions of the spec that raise ValueError for what cannot be built.
 
     >>> from icl_jax import registry
@@ -60,6 +61,7 @@ class Component:
     hypers: Mapping[str, Hyper] = field(default_factory=dict)
     reads: Mapping[str, Reads] = field(default_factory=dict)
     sections: tuple[str, ...] = ()
+    fields: Mapping[str, Reads] = field(default_factory=dict)
     checks: tuple[Callable[[RunSpec], None], ...] = ()
 
     def builder(self) -> Callable:
@@ -98,7 +100,8 @@ class SourceComponent(Component):
 @dataclass(frozen=True, kw_only=True)
 class BankComponent(Component):
     """Which items exist. build(bank spec) -> `data.banks.Bank`; render: from ids to items, see `data.banks.render`
-    (symbols: their ids are the items). Its fields are those of section `bank`.
+    (symbols: their ids are the items). Its fields are those of section `bank`, all of them unless `sections` says
+    which.
 
     item_kind: image | vector | symbol. makes_fresh: it can make up classes; own_noise: its items have noise of their
     own (hyper noise_scale); num_classes: the default (0: as many as its data have); reloads: its file may change
@@ -111,6 +114,7 @@ class BankComponent(Component):
     {'omniglot': 'image', 'glyphs': 'image', 'gaussian': 'vector', 'symbols': 'symbol', ...}
     """
 
+    sections: tuple[str, ...] = ("bank",)
     item_kind: str
     render: str | Callable = ""
     find: str | Callable = ""
@@ -259,7 +263,6 @@ def register(component: Component) -> Component:
             raise ValueError(f"{component.role} {component.name!r} declares hyper {name!r} otherwise than others do")
     if owner := _OWNER[-1]:
         _OWNERS[key] = owner
-        _ADDED.setdefault(owner, set()).update(component.hypers.keys() - HYPERS.keys())
     HYPERS.update(component.hypers)
     _COMPONENTS[key] = component
     return component
@@ -267,7 +270,6 @@ def register(component: Component) -> Component:
 
 _OWNER = [""]  # of what is registered now; the last one counts
 _OWNERS: dict[tuple[str, str], str] = {}  # role, name -> owner
-_ADDED: dict[str, set[str]] = {}  # owner -> hypers that it brought
 
 
 @contextlib.contextmanager
@@ -298,15 +300,22 @@ def forget(owner: str) -> None:
     >>> list(registry.components("schedule"))
     ['constant', 'rsqrt', 'cosine', 'linear']
     """
+    brought = _brought({owner})
     for key in [key for key, whose in _OWNERS.items() if whose == owner]:
         del _COMPONENTS[key], _OWNERS[key]
     declared = {name for component in _COMPONENTS.values() for name in component.hypers}
-    for name in _ADDED.pop(owner, set()) - declared:
+    for name in brought - declared:
         del HYPERS[name]
 
 
+def _brought(owners: set[str]) -> set[str]:
+    """The hypers that some owners' components declare and none of the package's does."""
+    of_package = {name for key, c in _COMPONENTS.items() if key not in _OWNERS for name in c.hypers}
+    return {n for key, c in _COMPONENTS.items() if _OWNERS.get(key) in owners for n in c.hypers} - of_package
+
+
 def brought_by_others(owners: Iterable[str]) -> set[str]:
-    """Returns the hypers that other owners than these have brought.
+    """Returns the hypers that other owners than these have brought, and these do not declare.
 
     >>> from icl_jax import registry
     >>> entry = plugins.load(plugin)
@@ -314,7 +323,7 @@ def brought_by_others(owners: Iterable[str]) -> set[str]:
     {'power'}
     """
     mine = set(owners)
-    return set().union(*(names for owner, names in _ADDED.items() if owner not in mine))
+    return _brought(set(_OWNERS.values()) - mine) - _brought(mine)
 
 
 def roles_of(owner: str) -> set[str]:
@@ -367,7 +376,7 @@ def _check_declaration(component: Component) -> None:
     for name in read - component.hypers.keys():
         raise ValueError(f"{who} reads hyper {name!r} and does not declare it")
     fields = {f"{section}.{name}" for section, spec in SECTIONS.items() for name in options_of(spec)}
-    for name in component.sections:
+    for name in (*component.sections, *component.fields):
         if name not in {*SECTIONS, *fields}:
             raise ValueError(
                 f"{who} reads {name!r}, which no section of a config is{suggest(name, [*SECTIONS, *fields])}"
@@ -512,8 +521,7 @@ def _plain(value: Any) -> Any:
 
 
 def check_chosen(spec: RunSpec) -> None:
-    """Raises ValueError for components and options that do not exist, fields that nobody reads, and what the
-    components' own checks refuse."""
+    """Raises ValueError for components and options that do not exist, and what the components' own checks refuse."""
     found = chosen(spec)
     for role, values in spec.options:
         if role not in found:
@@ -523,24 +531,58 @@ def check_chosen(spec: RunSpec) -> None:
                 known = found[role].options
                 close = suggest(name, known) if known else "; it has none"
                 raise ValueError(f"options.{role}.{name}: {role} {found[role].name!r} has no such option{close}")
-    everything = [*found.values(), *evals_of(spec)]
-    read = {section for component in everything for section in component.sections}
-    read |= {".".join(FIELDS[role]) for role in found} | _OF_ALL
-    for section, kind in SECTIONS.items():
-        values = getattr(spec, section)
-        check_options(section, values)
-        for name in options_of(kind):
-            if getattr(values, name) != getattr(kind(), name) and not {section, f"{section}.{name}"} & read:
-                parts = ", ".join(f"{role} {c.name!r}" for role, c in found.items() if role in _WITH_SECTIONS)
-                raise ValueError(f"{section}.{name} is set, and nothing here reads it ({parts}); leave it out")
-    for component in everything:
+    for section in SECTIONS:
+        check_options(section, getattr(spec, section))
+    for component in [*found.values(), *evals_of(spec)]:
         for check in component.checks:
             check(spec)
 
 
+def unread_fields(spec: RunSpec) -> dict[str, str]:
+    """Returns the fields that are set in a spec though nothing in it reads them, with what it would take, or who is
+    there.
+
+    >>> from icl_jax import registry
+    >>> from icl_jax.runs.config import run_spec
+    >>> registry.unread_fields(run_spec(icl_jax.override(config, {"model.concat_mix": False})))
+    {'model.concat_mix': "it needs model.labels 'concatenated'"}
+    """
+    found, read = chosen(spec), fields_read(spec)
+    parts = ", ".join(f"{role} {c.name!r}" for role, c in found.items() if role in _WITH_SECTIONS)
+    unread = {}
+    for section, kind in SECTIONS.items():
+        for name in options_of(kind):
+            path, is_set = f"{section}.{name}", getattr(getattr(spec, section), name) != getattr(kind(), name)
+            if is_set and not {section, path} & read:
+                needs = dict.fromkeys(c.fields[path].needs for c in found.values() if path in c.fields)
+                unread[path] = f"it needs {' or '.join(needs)}" if needs else parts
+    return unread
+
+
+def fields_read(spec: RunSpec) -> set[str]:
+    """Returns the fields, and the whole sections, that something in a spec reads.
+
+    >>> from icl_jax import registry
+    >>> from icl_jax.runs.config import run_spec
+    >>> sorted(name for name in registry.fields_read(run_spec(config)) if name.startswith("bank"))
+    ['bank.augment', 'bank.exemplars', ..., 'bank.name', 'bank.num_classes', 'bank.num_exemplars', 'bank.seed']
+    """
+    found = chosen(spec)
+    everything = [*found.values(), *evals_of(spec)]
+    read = {section for component in everything for section in component.sections}
+    read |= {name for c in everything for name, reads in c.fields.items() if reads.when(spec)}
+    return read | {".".join(FIELDS[role]) for role in found} | _OF_ALL
+
+
+def check_fields(spec: RunSpec) -> None:
+    """Raises ValueError for a field that is set though nothing in this spec reads it."""
+    for name, why in unread_fields(spec).items():
+        raise ValueError(f"{name} is set, and nothing here reads it ({why}); leave it out")
+
+
 # Fields that the network and the trainer read, whatever their components.
 _OF_ALL = {"model.precision", "model.sync_batch_stats", "train"}
-_WITH_SECTIONS = ("source", "frontend", "core", "head", "objective")
+_WITH_SECTIONS = ("source", "bank", "frontend", "encoder", "core", "head", "objective")
 
 
 def unread_hypers(spec: RunSpec, names: Iterable[str]) -> dict[str, str]:

@@ -127,7 +127,7 @@ def names_of_examples(directory: pathlib.Path) -> dict:
 def restored():
     """Takes back what an example registers."""
     registry.components("core")
-    state = (registry._COMPONENTS, registry._OWNERS, registry._ADDED, HYPERS, plugins._ACTIVE, plugins._TEXTS)
+    state = (registry._COMPONENTS, registry._OWNERS, HYPERS, plugins._ACTIVE, plugins._TEXTS)
     before = [{key: copy.copy(value) for key, value in known.items()} for known in state]
     yield
     for known, kept in zip(state, before, strict=True):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -14,7 +15,9 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax import grid, plugins, registry
+from icl_jax.models.taps import Tap
 from icl_jax.runs import config as cfg
+from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.runs.runplan import config_to_json, plan_of
 from icl_jax.spec import HYPERS
 from icl_jax.storage.leaves import flatten, member_digests
@@ -92,6 +95,31 @@ POWER = 1
 
 register(
     EvalComponent(role="eval", name="norm", doc="Norm.", build=lambda name, spec, source, options: Norm(name))
+)
+"""
+
+
+BANK = """
+import numpy as np
+
+from icl_jax.data.banks import make_bank
+from icl_jax.registry import BankComponent, register
+
+
+def few(spec):
+    return make_bank(spec, "vector", (4,), (24, 1), {"means": np.ones((24, 4), np.float32)})
+
+
+register(
+    BankComponent(
+        role="bank",
+        name="few",
+        doc="Ones.",
+        build=few,
+        render="icl_jax.data.vectors:render_gaussian",
+        item_kind="vector",
+        own_noise=True,
+    )
 )
 """
 
@@ -255,3 +283,39 @@ def test_what_is_no_plugin_is_refused(core, tmp_path):
     assert config_to_json(cfg.default_config(plugins=[core]))["plugins"] == [
         {"path": str(core), "digest": plugins._digest(CORE)}
     ]
+
+
+def test_an_edited_plugin_is_another_network_and_another_bank_in_the_same_process(core, tmp_path):
+    bank = tmp_path / "few.py"
+    bank.write_text(BANK)
+
+    def built():
+        config = config_with(core, bank, **MEAN, **{"bank.name": "few", "bank.num_classes": 0, "bank.dim": 64})
+        experiment = prepare_experiment(config)
+        inputs = jax.numpy.ones((1, 3, experiment.model._frontend.width))
+        network = experiment.model._network(experiment.model.init(jax.random.key(0)))
+        hidden = network.core(inputs, "all", Tap())
+        return experiment.model, np.asarray(hidden), experiment.program.source.loaded.arrays["means"].max()
+
+    first, before, low = built()
+    core.write_text(CORE.replace("SCALE = 1.0", "SCALE = 3.0"))
+    bank.write_text(BANK.replace("np.ones", "2 * np.ones"))
+    second, after, high = built()
+    assert first != second and (low, high) == (1, 2)
+    np.testing.assert_allclose(after - 1, 3 * (before - 1), rtol=1e-5)
+
+
+def test_two_plugins_may_declare_one_hyper(core, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(CORE.replace('name="mean"', 'name="other"'))
+    for order in ((core, other), (other, core)):
+        for path in order:
+            plugins.load(path)
+        for mine in order:
+            assert cfg.default_config(plugins=[mine]).hypers.of_its_own == (0.5,)
+        core.write_text(core.read_text() + "# edited\n")
+        plugins.load(core)
+        assert "of_its_own" in cfg.default_config(plugins=[other]).hypers
+        assert "of_its_own" not in cfg.default_config().hypers
+        forget()
+        assert "of_its_own" not in cfg.default_config().hypers

@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, Num, UInt32
 
+from icl_jax import plugins
 from icl_jax.data import images, omniglot, vectors
 from icl_jax.data.cache import array_digest, cached, file_digest
 from icl_jax.names import suggest
@@ -116,11 +117,12 @@ def load_bank(spec: BankSpec, members: Sequence[Any] = ()) -> Bank:
     bank = find("bank", spec.name)
     if bank.of_members:
         return bank.builder()(spec, members)
-    return bank.builder()(spec) if bank.reloads else _load(spec)
+    return bank.builder()(spec) if bank.reloads else _load(spec, plugins.digest_of(bank))
 
 
 @functools.lru_cache(maxsize=4)
-def _load(spec: BankSpec) -> Bank:
+def _load(spec: BankSpec, plugin: str) -> Bank:
+    """plugin: digest of the one that the bank is from, as an edited one makes another bank."""
     return find("bank", spec.name).builder()(spec)
 
 

@@ -52,7 +52,7 @@ register(
         resolve="icl_jax.data.banks:resolve_spec",
         digest="icl_jax.data.banks:digest_of",
         parts=("bank",),
-        sections=("bank", "task"),
+        sections=("task",),
         suites=True,
         tables=("num_classes", "zipf_exponent", "multiplicity"),
         room=_room,
@@ -86,6 +86,9 @@ register(
 )
 
 _NOISE = shared("noise_scale")
+_IMAGES = ("bank.image_size", "bank.exemplars", "bank.augment", "bank.holdout_exemplars", "bank.ink")
+# what omniglot has by itself is refused by it, with a hint
+_SIZES = ("bank.num_classes", "bank.num_exemplars")
 for _bank in (
     BankComponent(
         role="bank",
@@ -96,6 +99,7 @@ for _bank in (
         find="icl_jax.data.banks:find_omniglot",
         prepare="icl_jax.data.omniglot:prepare_omniglot",
         item_kind="image",
+        sections=(*_IMAGES, *_SIZES, "bank.data_dir"),
         hypers=_NOISE,
         detail="1,623 classes x 20 drawings",
     ),
@@ -107,6 +111,7 @@ for _bank in (
         render="icl_jax.data.images:render_images",
         item_kind="image",
         num_classes=1623,
+        sections=(*_IMAGES, *_SIZES, "bank.seed"),
         hypers=_NOISE,
         detail="drawn from a seed: 1,623 classes x 20 hands by default, any number on request",
     ),
@@ -120,6 +125,7 @@ for _bank in (
         makes_fresh=True,
         own_noise=True,
         num_classes=2048,
+        sections=("bank.num_classes", "bank.dim", "bank.seed"),
         hypers=_NOISE,
         detail="clusters (Reddy 2023): 2,048 classes, 64 components by default",
     ),
@@ -130,6 +136,7 @@ for _bank in (
         build="icl_jax.data.banks:load_symbols",
         item_kind="symbol",
         num_classes=1623,
+        sections=("bank.num_classes",),
         detail="integers: 1,623 classes by default",
     ),
     BankComponent(

@@ -23,6 +23,7 @@ from icl_jax.models import taps
 from icl_jax.models.layers import BatchStat
 from icl_jax.models.taps import Tap
 from icl_jax.patches import ALL, canonical
+from icl_jax.plugins import digest_of
 from icl_jax.spec import ModelSpec
 
 LAST, ITEMS = "last", "items"
@@ -117,13 +118,18 @@ class Network(nnx.Module):
 class Model:
     """A network as pure functions; hashable, and equal to any other built from the same facts.
 
-    facts: of the inputs, as the frontend wants them. options: as in `RunSpec`.
+    facts: of the inputs, as the frontend wants them. options: as in `RunSpec`. plugins: digests of those that its parts
+    come from, by which an edited one is another model.
     """
 
     spec: ModelSpec
     facts: Hashable
     frontend: str = "pairs"
     options: tuple = ()
+    plugins: tuple[str, ...] = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "plugins", tuple(digest_of(part) for part in self.components.values()))
 
     def options_of(self, role: str) -> dict[str, Any]:
         """Returns all options of the component of a role, with their defaults."""

@@ -10,18 +10,27 @@ register(
         doc="Item-label pairs: an encoder for items, a table for labels.",
         build="icl_jax.models.frontends.pairs:pairs_frontend",
         parts=("encoder",),
-        sections=("model",),
+        sections=("model.width", "model.dtype", "model.labels", "model.positions"),
+        fields={
+            "model.concat_mix": Reads(lambda spec: spec.model.labels == "concatenated", "model.labels 'concatenated'"),
+            "model.position_scale": Reads(
+                lambda spec: spec.model.positions == "sinusoidal", "model.positions 'sinusoidal'"
+            ),
+            "model.num_position_slots": Reads(
+                lambda spec: spec.model.positions == "onehot", "model.positions 'onehot'"
+            ),
+        },
         hypers=shared("decay_embeddings"),
         decay={"embedder": "embeddings"},
     )
 )
 
-for _name, _doc in (
-    ("resnet", "A small bottleneck ResNet (Chan et al. 2022)."),
-    ("mlp", "Flatten, dense, ReLU, dense."),
-    ("linear", "Flatten, one dense layer."),
-    ("embedding", "A row of a table per symbol."),
-    ("identity", "Vectors as they are, symbols one-hot."),
+for _name, _fields, _doc in (
+    ("resnet", ("model.encoder_flatten",), "A small bottleneck ResNet (Chan et al. 2022)."),
+    ("mlp", ("model.encoder_width",), "Flatten, dense, ReLU, dense."),
+    ("linear", (), "Flatten, one dense layer."),
+    ("embedding", (), "A row of a table per symbol."),
+    ("identity", (), "Vectors as they are, symbols one-hot."),
 ):
     register(
         ModelComponent(
@@ -29,7 +38,7 @@ for _name, _doc in (
             name=_name,
             doc=_doc,
             build=f"icl_jax.models.frontends.encoders:{_name}",
-            sections=("model",),
+            sections=("model.dtype", *_fields),
             hypers={} if _name == "identity" else shared("decay_encoder"),
             decay={} if _name == "identity" else {"*": "encoder"},
             batch_stats=_name == "resnet",
@@ -109,13 +118,14 @@ _register_recurrent("lstm", "Long short-term memory.", {"cell": _STATE, "state":
 _register_recurrent("gru", "Gated recurrent units.", {"state": _STATE}, carries=1, products=6)
 _register_recurrent("rnn", "Vanilla recurrent network with ReLU.", {"state": _STATE}, carries=1, products=2)
 
-for _name, _doc, _reads in (
+for _name, _fields, _doc, _reads in (
     (
         "linear",
+        (),
         "One dense layer, or the label table.",
         {"decay_mlp": Reads(lambda s: not s.model.tied, "model.tied False")},
     ),
-    ("mlp", "ReLU layers and a dense one, or the label table.", {}),
+    ("mlp", ("model.readout_layers",), "ReLU layers and a dense one, or the label table.", {}),
 ):
     register(
         ModelComponent(
@@ -123,7 +133,7 @@ for _name, _doc, _reads in (
             name=_name,
             doc=_doc,
             build=f"icl_jax.models.heads:{_name}",
-            sections=("model.tied", "model.readout_layers", "model.dtype"),
+            sections=("model.tied", "model.dtype", *_fields),
             hypers=shared("decay_mlp"),
             reads=_reads,
             decay={"*": "mlp"},

@@ -97,6 +97,8 @@ def prepare_experiment(
     spec, members = plan.spec, list(plan.members)
     registry.check_chosen(spec)
     if not known:
+        if not planning:  # a sweep looks at all its specs together
+            registry.check_fields(spec)
         cfg.check_read(spec, members)
         _note_long_warm_up(spec, members)
     layout = choose_layout(

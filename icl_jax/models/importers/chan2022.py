@@ -72,6 +72,7 @@ def infer(params: dict[str, np.ndarray], examples: np.ndarray | None = None) -> 
     width = table.shape[1]
     encoder, items = _encoder(params, examples, width)
     hidden = params.get("transformer/transformer_block/dense_block/linear/w")
+    concatenated = readout.shape[0] == 2 * width
     spec = ModelSpec(
         core=core,
         num_layers=num_layers,
@@ -80,8 +81,8 @@ def infer(params: dict[str, np.ndarray], examples: np.ndarray | None = None) -> 
         mlp_ratio=4 if hidden is None else hidden.shape[1] // hidden.shape[0],
         encoder=encoder,
         encoder_flatten=encoder == "resnet" and _get(params, LAST_CONV).shape[-1] != width,
-        labels="concatenated" if readout.shape[0] == 2 * width else "interleaved",
-        concat_mix=False,
+        labels="concatenated" if concatenated else "interleaved",
+        concat_mix=not concatenated,
         sync_batch_stats=False,
     )
     context_len = 8 if examples is None else examples.shape[1] - 1
