@@ -26,12 +26,14 @@ class Member:
         return {n: float(hy.last(v)) for n, v in self.hypers.items()} | patches.settings(self.patches)
 
 
-def same_run(members: list[Member]) -> tuple[int, int] | None:
+def same_run(members: list[Member], initialised: bool = True) -> tuple[int, int] | None:
     """Returns two members that are the same run, which are no replicates, or None. The eval seed alone makes no
-    other run."""
+    other run, nor does the init seed of one all of whose parameters are taken from elsewhere. initialised: whether all
+    parameters are a run's own."""
     first: dict[tuple, int] = {}
     for index, member in enumerate(members):
-        trained_by = {name: seed for name, seed in member.seeds.items() if name != "eval"}
+        silent = ("eval",) if initialised else ("eval", "init")
+        trained_by = {name: seed for name, seed in member.seeds.items() if name not in silent}
         numbers = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
         key = (*numbers, *sorted(member.patches.items(), key=str), *sorted(member.sources.items()))
         if (other := first.setdefault(key, index)) != index:

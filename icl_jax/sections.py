@@ -55,7 +55,7 @@ class StartSection:
     """The checkpoint of another run from which it starts."""
 
     run: str = option("", 'its directory, or in a sweep of stages "stage:NAME"')
-    step: int = option(-1, "of the checkpoint (-1: the newest)")
+    step: int = option(-1, "of the checkpoint (-1: the newest)", least=-1)
     optimiser: bool = option(False, "with its optimiser state")
     leaves: tuple[str, ...] = option(
         (),

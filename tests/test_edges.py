@@ -23,6 +23,7 @@ from icl_jax.runs import config as cfg
 from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.spec import BankSpec
 from icl_jax.sweep import commands, memory
+from icl_jax.sweep.cells import expand
 from icl_jax.sweep.liveness import peak_bytes
 from icl_jax.sweep.results import write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet
@@ -98,11 +99,50 @@ def test_settings_that_cannot_be_are_refused(changes, words):
         ({"checkpoint.keep_every": -10}, "checkpoint.keep_every -10 must be at least 0"),
         ({"checkpoint.keep_log": -1}, "checkpoint.keep_log -1 must be at least 0"),
         ({"model.position_scale": float("nan")}, "model.position_scale nan is no finite number"),
+        ({"model.position_scale": 7.0}, "model.position_scale is set, .* needs model.positions 'sinusoidal'"),
+        ({"model.num_position_slots": 50}, "nothing here reads it .it needs model.positions 'onehot'"),
+        ({"model.labels": "interleaved", "model.concat_mix": False}, "it needs model.labels 'concatenated'"),
+        ({"model.encoder_width": 999}, "model.encoder_width is set, and nothing here reads it .*encoder 'linear'"),
+        ({"model.encoder_flatten": True}, "model.encoder_flatten is set, and nothing here reads it"),
+        ({"model.readout_layers": 7}, "model.readout_layers is set, and nothing here reads it .*head 'linear'"),
+        ({"model.core": "lstm", "model.positions": "none"}, "model.num_heads is set, and .*core 'lstm'"),
+        ({"bank.num_exemplars": 3}, "bank.num_exemplars is set, and nothing here reads it .*bank 'gaussian'"),
+        ({"evals.custom.train": {"kind": "no_support"}}, "evals.custom.train: 'train' has a meaning in the table"),
+        ({"evals.custom.iwl": {"kind": "no_support"}}, "'iwl' is also the title of a headline, which shows 'no_supp"),
     ],
 )
 def test_useless_settings_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         prepare_experiment(cfg.override(tiny_config(), changes))
+
+
+def test_a_sweep_over_architectures_states_what_each_needs_and_varies_what_is_read(tmp_path):
+    config = tiny_config(hypers__p_bursty=0.5, seeds__init=0, seeds__data=0, model__positions="none")
+    cells = lambda points: len(expand(config, points))
+    assert cells(grid.over("model.core", ("transformer", "lstm"))) == 2
+    with pytest.raises(ValueError, match=r"model.num_heads is set, and nothing here reads it"):
+        cells(grid.over("model.core", ("gru", "lstm")))
+    both = grid.product(grid.over("model.core", ("transformer", "lstm")), grid.over("model.num_heads", (2, 4)))
+    with pytest.raises(ValueError, match=r"points that differ in .*model.num_heads.* alone are the same run"):
+        cells(both)
+
+
+def test_a_start_without_a_run_is_refused(tmp_path):
+    for field, value in (("step", 100), ("optimiser", True), ("leaves", ("a=take",))):
+        config = cfg.override(tiny_config(), {f"init_from.{field}": value})
+        with pytest.raises(ValueError, match=rf"init_from.{field} .*: there is nothing to take; set init_from.run"):
+            icl_jax.train(config, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match=r"init_from.step -7 must be at least -1"):
+        prepare_experiment(cfg.override(tiny_config(), {"init_from.step": -7, "init_from.run": "there"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_grid_over_a_patch_that_there_is_not_is_refused():
+    config = cfg.override(tiny_config(), {"patches.cut.site": "resid"})
+    with pytest.raises(ValueError, match=r"patches.cutt has no site; did you mean 'cut'.*: state the patch"):
+        expand(config, grid.over("patches.cutt.layers", (0, 1)))
+    with pytest.raises(ValueError, match=r"patches.cut has no site: state the patch in the config"):
+        expand(tiny_config(), grid.over("patches.cut.layers", (0,)))
 
 
 def test_seeds_may_be_a_range_or_an_array():

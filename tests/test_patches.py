@@ -8,6 +8,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from plugins import registered, stream_config
 from tiny import pairs_model, tiny_config
@@ -370,3 +371,15 @@ def test_a_batch_is_the_one_that_training_and_the_evals_see(runs):
     accuracy = (guess == suite.targets[:, -1]).mean()
     np.testing.assert_allclose(accuracy, losses(without, 0, "fewshot_holdout", "accuracy")[-1], atol=1e-6)
     assert (without.batch(4, suite="flipped").inputs.labels[:, :4] >= 0).all()  # a suite that the run has not
+
+
+def test_interventions_from_python_act_when_a_run_is_evaluated_again(tmp_path):
+    silent = Patch("attn_out", "multiply", value=0.0)
+    run = icl_jax.train(config_with(), tmp_path / "run", patches=(silent,), progress=False)
+    with pytest.raises(ValueError, match=r"other patches from Python.*give evaluate the same `patches` as train"):
+        icl_jax.evaluate(run)
+    again = icl_jax.evaluate(run, patches=(silent,))
+    last = run.table.filter((pc.field("step") == run.step) & (pc.field("suite") != "train"))
+    found = lambda table: {(r["suite"], r["metric"], r["member"]): r["value"] for r in table.to_pylist()}
+    theirs = found(last)
+    assert theirs and all(found(again)[key] == pytest.approx(value, nan_ok=True) for key, value in theirs.items())

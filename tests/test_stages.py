@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 
@@ -35,11 +36,8 @@ ARMS = grid.over("hypers.label_noise", (0.0, 0.5))
 
 def one(name="staged", **changes):
     """Returns the tiny config with one member."""
-    config = tiny_config(hypers__p_bursty=0.5, seeds__init=0, seeds__data=0)
+    config = tiny_config(**({"hypers__p_bursty": 0.5, "seeds__init": 0, "seeds__data": 0} | changes))
     config.name = name
-    for path, value in changes.items():
-        room, field = path.split("__")
-        config[room][field] = value
     return config
 
 
@@ -476,3 +474,112 @@ def test_a_sweep_goes_on_where_a_stage_is_unfinished(tmp_path):
     assert run(sheet, tmp_path).failed == 0
     assert open_sweep(sheet, tmp_path).is_done()
     assert dataclasses.asdict(run(sheet, tmp_path)) == {"done": 1, "failed": 0, "stopped": False}
+
+
+def test_seeds_that_decide_nothing_are_no_replicates(done, tmp_path):
+    """Where all parameters are taken, a later run's init seed is silent; pads and fresh leaves are drawn by it."""
+    grow = Stage(one(), grid.over("hypers.p_bursty", (0.5,)))
+    seeds = grid.seeds(3, streams=("init",))
+    with pytest.raises(ValueError, match=r"are the same run: .*seeds.init decides nothing then"):
+        ids(tuned(seeds, grow), tmp_path)
+    assert len(ids(tuned(seeds, grow, init_from__leaves=("readout/*=fresh",)), tmp_path)) == 3
+    assert len(ids(tuned(grid.seeds(3), grow), tmp_path)) == 3  # other data
+    single = icl_jax.train(one(train__num_steps=0), tmp_path / "single", progress=False)
+    config = one(init_from__run=str(single.directory), seeds__init=(0, 1))
+    with pytest.raises(ValueError, match=r"members 0 and 1 are the same run .*init_from gives all parameters"):
+        icl_jax.train(config, tmp_path / "later", progress=False)
+
+
+def test_checkpoints_that_later_stages_take_stay_and_a_lost_or_damaged_one_is_made_again(tmp_path):
+    def sheet(steps=20, noise=(0.0,)):
+        arms = grid.over("hypers.label_noise", noise)
+        grow = Stage(one(train__num_steps=steps, checkpoint__keep_last=1), grid.over("hypers.p_bursty", (0.5,)))
+        return tuned(arms, grow)
+
+    assert run(sheet(), tmp_path).failed == 0
+    (stage,) = open_sweep(sheet(), tmp_path).stages
+    checkpoints = stage.folder.run_directory(stage.folder.plan()[0].id) / "checkpoints"
+    first = Checkpoints(checkpoints).restore(step=20)[1]
+    assert run(sheet(steps=40), tmp_path).failed == 0  # the stage goes on; what was taken stays
+    assert Checkpoints(checkpoints).steps() == [20, 40]
+    assert run(sheet(noise=(0.0, 0.5)), tmp_path).failed == 0
+
+    for step in (20, 40):
+        shutil.rmtree(checkpoints / str(step))
+    assert run(sheet(noise=(0.0, 0.5, 0.6)), tmp_path).failed == 0  # made again
+    again = Checkpoints(checkpoints).restore(step=20)[1]
+    assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True))
+
+    for file in (checkpoints / "20").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-3])
+    later = sheet(noise=(0.0, 0.5, 0.6, 0.7))
+    assert run(later, tmp_path).failed == 1  # it says which, and sets it aside
+    folder = open_sweep(later, tmp_path).folder
+    (failure,) = filter(None, (folder.failure(planned.id) for planned in folder.plan()))
+    assert "stage 'grow'" in failure["error"] and "the same command makes it again" in failure["error"]
+    assert run(later, tmp_path).failed == 0
+
+
+def test_a_checkpoint_that_cannot_be_made_again_is_said(tmp_path):
+    sheet = tuned(ARMS, Stage(one(train__num_steps=20), grid.over("hypers.p_bursty", (0.5,))), init_from__step=10)
+    sheet.stages["grow"].config.checkpoint.keep_steps = (10,)
+    order = open_sweep(sheet, tmp_path).in_order()
+    for sweep in order:
+        sweep.fix()
+    (job,) = order[0].jobs()
+    assert run_job(order[0].folder, job, progress=False)
+    shutil.rmtree(order[0].folder.run_directory(job.id) / "checkpoints" / "10")
+    with pytest.raises(ValueError, match=r"no checkpoint of step 10, which a later stage takes, .*: move .* away"):
+        run_job(order[0].folder, job, progress=False)
+
+
+def test_members_of_one_program_may_start_from_parameters_of_several_sizes(tmp_path):
+    grow = Stage(one(train__num_steps=10, task__num_labels=8), grid.over("task.num_labels", (8, 12)))
+    leaves = ("readout/*=fresh", "embedder/table=fresh")
+    points = grid.product(grid.follow(grid.over("task.num_labels", (8, 12))), ARMS)
+    points = [grid.Point({k: v for k, v in p.changes.items() if k != "task.num_labels"}, p.labels) for p in points]
+    sheet = tuned(points, grow, init_from__leaves=leaves)
+    assert run(sheet, tmp_path).failed == 0
+    sweep = open_sweep(sheet, tmp_path)
+    assert len(sweep.folder.plan()) == 1 and len(sweep.cells) == 4
+    for cell in sweep.cells:
+        here, source = final_state(sweep.folder, cell.id), cell.member.sources["start"].split()[0]
+        there = final_state(sweep.stages[0].folder, source)
+        for x, y in zip(_leaves(here["params"]["core"]), _leaves(there["params"]["core"]), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_damaged_features_are_made_again(looked_at):
+    encoders, main = looked_at.stages
+    file = next(encoders.folder.directory.glob("features/*.npz"))
+    with np.load(file) as whole:
+        before = whole["embeddings"]
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    file.write_bytes(raw)
+    planned = main.folder.plan()[0]
+    with pytest.warns(UserWarning, match=r"does not read as .npz .*: it is made again"):
+        assert handover.make_features(main.folder, planned.members, "encoders")
+    with np.load(file) as whole:
+        np.testing.assert_allclose(whole["embeddings"], before, atol=1e-5)
+
+
+def test_a_sweep_may_lie_in_a_directory_called_stages(tmp_path):
+    sweep = open_sweep(tuned(), tmp_path / "stages")
+    assert not sweep.folder.is_stage and sweep.name == "staged"
+    assert sweep.stages[0].folder.directory == tmp_path / "stages" / "staged" / "stages" / "grow"
+    assert sweep.stages[0].name == "staged/grow" and sweep.stages[0].folder.stage("x").directory.name == "x"
+
+
+def test_labels_are_the_same_to_nine_digits_and_features_as_wide_as_an_item(tmp_path):
+    grow = Stage(one(), grid.over("hypers.learning_rate", (0.0012345671, 0.01)))
+    with pytest.raises(ValueError, match=r"no run with learning_rate 0.0012345679"):
+        ids(tuned(grid.over("hypers.learning_rate", (0.0012345679,)), grow), tmp_path)
+    sheet = featured()
+    wide = {"model.positions": "onehot", "model.width": 24, "model.num_heads": 1}
+    stage = sheet.stages["encoders"]
+    sheet.stages["encoders"] = dataclasses.replace(stage, config=icl_jax.override(stage.config, wide))
+    sweep = open_sweep(sheet, tmp_path)
+    tokens = 4 + 1 if sweep.stages[0].cells[0].group.spec.model.labels == "concatenated" else 2 * 4 + 1
+    assert sweep.stages[1].cells[0].group.config.bank.dim == 24 - tokens

@@ -4,7 +4,8 @@ import socket
 
 from icl_jax.inputs import PairFacts
 from icl_jax.models.build import Model
-from icl_jax.runs.config import default_config
+from icl_jax.registry import unread_fields
+from icl_jax.runs.config import default_config, run_spec
 
 
 def pairs_model(spec, items, vocab_size, context_len, task_token=False):
@@ -36,6 +37,11 @@ def tiny_config(**changes):
     for path, value in changes.items():
         room, field = path.split("__")
         config[room][field] = value
+    defaults = default_config()
+    for path in unread_fields(run_spec(config)):  # what other parts than the tiny ones do without
+        room, field = path.split(".")
+        if f"{room}__{field}" not in changes:
+            config[room][field] = defaults[room][field]
     return config
 
 

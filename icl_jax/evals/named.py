@@ -54,6 +54,8 @@ def check(spec: RunSpec, every: int) -> None:
     """Raises ValueError for a name that something else has, a suite that the run lacks and intervals that do not fit.
     every: steps between two evaluations of the run."""
     suites = dict(spec.evals.suites)
+    for name in (name for name in suites if name in _TAKEN):
+        raise ValueError(f"evals.custom.{name}: {name!r} has a meaning in the table; give the suite another name")
     for name, more in spec.evals.more:
         if name in _TAKEN or name in suites:
             taken = f"{name!r} is a suite of the run" if name in suites else f"{name!r} has a meaning in the table"

@@ -20,7 +20,7 @@ from icl_jax.headlines import shown_of
 from icl_jax.inputs import Batch
 from icl_jax.members import Member, same_run, varied
 from icl_jax.models.build import Model, Output
-from icl_jax.models.taps import identity_text
+from icl_jax.models.taps import Patch, identity_text
 from icl_jax.names import check_file_name, suggest
 from icl_jax.registry import check_option, components
 from icl_jax.report.figures import learning_figure
@@ -354,7 +354,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     _check_planned(experiment, planned)
     if found:
         rundir.check_same(directory, found, experiment)
-    elif same := _same_run(experiment.members):
+    elif same := _same_run(experiment.members, initialised=first is None or first.keeps_seed):
         raise ValueError(f"{same}: give each value of a hyper once, and each replicate seeds of its own")
     damage = damage_of(directory / "metrics", max(started)) if started else Damage()
     looked_at = [step for gap in damage.gaps for step in gap if step > 0]
@@ -367,12 +367,15 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     return _Work(identity, experiment, population, started, found, origin, start, initial, damage)
 
 
-def _same_run(members: list[Member]) -> str:
+def _same_run(members: list[Member], initialised: bool = True) -> str:
     """Which two members are the same run, "" for none."""
-    if not (same := same_run(members)):
+    if not (same := same_run(members, initialised)):
         return ""
     label = member_label(members[same[0]], varied(members))
-    return f"members {same[0]} and {same[1]} are the same run ({label}; seeds.eval alone makes no other)"
+    silent = "seeds.eval alone makes no other"
+    if not initialised:
+        silent = "neither seeds.eval makes another nor, as init_from gives all parameters, seeds.init"
+    return f"members {same[0]} and {same[1]} are the same run ({label}; {silent})"
 
 
 def _start_again(asked: Start, start: str, fresh):
@@ -516,14 +519,14 @@ def load_run(directory: str | pathlib.Path) -> Run:
     return Run(directory, config, members)
 
 
-def experiment_of(run: Run, config: ConfigDict | None = None) -> Experiment:
-    """Returns the experiment of a run (or of its config with other evals).
+def experiment_of(run: Run, config: ConfigDict | None = None, patches: tuple[Patch, ...] = ()) -> Experiment:
+    """Returns the experiment of a run (or of its config with other evals). patches: as they were given to `train`.
 
     Raises ValueError when its bank is not what the run was trained on.
     """
     fields = rundir.read(run.directory)
     experiment = prepare_experiment(
-        config or run.config, origin=fields.get("origin", ""), members=run.members, known=True
+        config or run.config, origin=fields.get("origin", ""), members=run.members, known=True, patches=patches
     )
     if not experiment.is_known_as(fields["identity"], rundir.batch_shards(fields)):
         found, here = fields["bank"], experiment.data
@@ -545,33 +548,50 @@ def write_report(run: Run) -> list[pathlib.Path]:
 
 
 def evaluate(
-    run: Run, evals: Iterable[str] | str | None = None, *, step: int | None = None, num_sequences: int | None = None
+    run: Run,
+    evals: Iterable[str] | str | None = None,
+    *,
+    step: int | None = None,
+    num_sequences: int | None = None,
+    patches: tuple[Patch, ...] = (),
 ) -> pa.Table:
     """Returns the tidy table of a checkpoint scored anew, fresh from its eval seeds: all numbers, one a row.
 
     evals: names of suites (`icl_jax.evals.suites.SUITES` or the run's own) and of other evals (the run's, or registered
     ones, with their defaults; the suites that they look at come with them); default: all of the run's. step: which
-    checkpoint (default the newest); num_sequences: per suite. ValueError for unknown names, CheckpointError for a step
-    of which there is no checkpoint.
+    checkpoint (default the newest); num_sequences: per suite. patches: those given to `train`, if any, as a run keeps
+    those of its config alone. ValueError for unknown names and other patches, CheckpointError for a step of which there
+    is no checkpoint.
 
     >>> import pyarrow.compute as pc
     >>> table = icl_jax.evaluate(run, "flipped", num_sequences=32)
     >>> table.filter(pc.field("metric") == "accuracy").select(["member", "step", "value"]).to_pydict()
     {'member': [0, 1, 2, 3], 'step': [20, 20, 20, 20], 'value': [0..., 0..., 0..., 0...]}
     """
-    return score(run, evals, step=step, num_sequences=num_sequences).table()
+    return score(run, evals, step=step, num_sequences=num_sequences, patches=patches).table()
 
 
 def score(
-    run: Run, evals: Iterable[str] | str | None = None, *, step: int | None = None, num_sequences: int | None = None
+    run: Run,
+    evals: Iterable[str] | str | None = None,
+    *,
+    step: int | None = None,
+    num_sequences: int | None = None,
+    patches: tuple[Patch, ...] = (),
 ) -> Scores:
     """Returns what `evaluate` makes a table of."""
     enable_compilation_cache()
+    found = rundir.read(run.directory)
+    if found.get("origin", "") != _origin_id(found["start"], patches):
+        raise ValueError(
+            f"{run.directory} was trained with other patches from Python, which act in evaluations too and which a run "
+            "does not keep: give evaluate the same `patches` as train, or state them in config.patches"
+        )
     config = _evaluating(run, (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config)))
     if num_sequences is not None:
         config.evals.num_sequences = num_sequences
         check_option("num_sequences", num_sequences, options_of(OTHER_SECTIONS["evals"])["num_sequences"])
-    experiment = experiment_of(run, config)
+    experiment = experiment_of(run, config, patches)
     population = experiment.population()
     layout = experiment.program.layout
     state, fixed = population.fresh()

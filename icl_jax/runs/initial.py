@@ -10,6 +10,7 @@ import numpy as np
 from icl_jax.names import suggest
 from icl_jax.runs import rundir
 from icl_jax.runs.runplan import Start
+from icl_jax.sections import StartSection
 from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.storage.leaves import Leaves, fit, flatten
 from icl_jax.storage.paths import as_path
@@ -21,10 +22,13 @@ RULES = ("take", "pad", "fresh")
 
 class Origin(Protocol):
     """Where a run starts. text: what of it belongs to the identity of such a run, beside what its members' sources
-    say."""
+    say. keeps_seed: whether a member's init seed, or its place, decides anything of what `apply` gives."""
 
     @property
     def text(self) -> str: ...
+
+    @property
+    def keeps_seed(self) -> bool: ...
 
     def apply(self, fresh: MemberState) -> MemberState:
         """Returns the fresh state (arrays or shapes, leading member axis) with what is taken over in its place.
@@ -49,6 +53,10 @@ class OfRun:
     def text(self) -> str:
         return f"{self.identity} {self.step}" + how("opt_state" in self.parts, self.rules)
 
+    @property
+    def keeps_seed(self) -> bool:
+        return keeps_seed(self.rules) or jax.tree.leaves(self.parts["params"])[0].shape[0] > 1
+
     def apply(self, fresh: MemberState) -> MemberState:
         return taken_over(fresh, self.parts, self.rules, self.name)
 
@@ -56,6 +64,11 @@ class OfRun:
 def how(optimiser: bool, rules: tuple[str, ...]) -> str:
     """Returns how a checkpoint is taken over, as part of an identity."""
     return (" optimiser" if optimiser else "") + "".join(f" {rule}" for rule in rules)
+
+
+def keeps_seed(rules: tuple[str, ...]) -> bool:
+    """Returns whether a parameter that is taken over by these rules may keep something of its own init seed."""
+    return any(rule != "take" for _, rule in parse_rules(rules))
 
 
 def parts_of(found: dict[str, Any], optimiser: bool) -> dict[str, Any]:
@@ -150,10 +163,10 @@ def _spread(leaf: np.ndarray, counts: set[int], name: str) -> np.ndarray:
 def read_origin(source: Start) -> OfRun | None:
     """Returns what a start names, or None. ValueError or CheckpointError when it is not there."""
     if not source.run:
-        if source.leaves:
-            raise ValueError(
-                f"init_from.leaves {', '.join(source.leaves)}: there is nothing to take; set init_from.run"
-            )
+        for name, default in dataclasses.asdict(StartSection()).items():
+            if (value := getattr(source, name)) != default:
+                shown = ", ".join(value) if isinstance(value, tuple) else value
+                raise ValueError(f"init_from.{name} {shown}: there is nothing to take; set init_from.run")
         return None
     if source.run.startswith(STAGE):
         raise ValueError(

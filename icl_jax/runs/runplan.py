@@ -125,7 +125,7 @@ def plan_of(config: ConfigDict, members: list[Member] | None = None) -> RunPlan:
     plan.chunk()
     _check_keep(plan.keep, plan.intervals.save)
     named.check(plan.spec, plan.intervals.evaluate)
-    for section in ("checkpoint", "runtime"):
+    for section in ("checkpoint", "runtime", "init_from"):
         for name, known in options_of(OTHER_SECTIONS[section]).items():
             check_option(f"{section}.{name}", config[section][name], known)
     return plan
@@ -163,6 +163,10 @@ def _headlines(config: ConfigDict, spec: RunSpec) -> tuple[Headline, ...]:
     suites, more = ([name for name, _ in named] for named in (spec.evals.suites, spec.evals.more))
     headlines = headlines_of(config.evals, suites)
     check_named(headlines, config.evals, [*suites, *more])
+    titles = {headline.title.lower(): headline for headline in headlines}
+    for name in (*suites, *more):
+        if (other := titles.get(name.lower())) and other.suite != name:
+            raise ValueError(f"evals: {name!r} is also the title of a headline, which shows {other.suite!r}; rename it")
     defaults = cfg.default_config().evals
     for field in DEFAULTS if config.evals.headlines else ():
         if config.evals[field] not in ("", defaults[field]):

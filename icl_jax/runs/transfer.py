@@ -13,13 +13,14 @@ from icl_jax.data.cache import file_digest
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.models.build import Model
+from icl_jax.models.frontends.pairs import token_layout
 from icl_jax.models.importers.chan2022 import load_chan2022
 from icl_jax.runs import config as cfg
 from icl_jax.runs import rundir
 from icl_jax.runs.api import Run, experiment_of, load_run, member_variables
 from icl_jax.runs.experiment import prepare_experiment
 from icl_jax.runs.initial import OfRun
-from icl_jax.spec import ModelSpec
+from icl_jax.spec import ModelSpec, RunSpec
 from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.paths import as_path, as_run_path
@@ -60,6 +61,11 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
     origin = f"{run.directory.name} step {at} member {member}"
     save_embeddings(path, outputs, experiment.orders[member], program.spec.task.num_holdout, origin, bank.groups)
     return path
+
+
+def num_features(spec: RunSpec) -> int:
+    """Returns how many features `embed` makes of an item: the width of an item's token, without position slots."""
+    return token_layout(spec.model, spec.task.context_len, spec.task.task_token).content
 
 
 def _encode_bank(program: Program, encoder: Model, bank: Bank, variables: dict) -> np.ndarray:

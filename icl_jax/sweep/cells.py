@@ -8,11 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from icl_jax import hypers as hy
-from icl_jax.members import Member, varied
+from icl_jax.members import Member, same_run, varied
+from icl_jax.names import suggest
 from icl_jax.patches import NUMBERS
-from icl_jax.registry import find, load
+from icl_jax.registry import fields_read, find, load, unread_fields
 from icl_jax.runs import config as cfg
-from icl_jax.runs.initial import STAGE, read_origin
+from icl_jax.runs.initial import STAGE, keeps_seed, read_origin
 from icl_jax.runs.runplan import concrete, start_of
 from icl_jax.spec import SECTIONS, RunSpec
 from icl_jax.sweep import grid
@@ -27,13 +28,15 @@ _DEEP = ("options", "patches")  # of these, those whose fields are in sections o
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
     """Cells that share a spec (without its suites). config: concrete; key: what distinguishes it; origin: see
-    `config.cell_id`."""
+    `config.cell_id`; is_seeded: whether their init seeds decide anything, as they do not where all parameters are
+    taken from one place."""
 
     key: str
     config: ConfigDict
     spec: RunSpec
     data_digest: str
     origin: str
+    is_seeded: bool
 
     @property
     def shards(self) -> int:
@@ -74,6 +77,7 @@ def expand(config: ConfigDict, points: Grid, stages: Mapping[str, Earlier] | Non
     in_turn = {key: iter(cells) for key, cells in made.items()}
     cells = [next(in_turn[run.key]) for run in runs]
     _check_distinct(cells)
+    _check_fields(list(dict.fromkeys(cell.group for cell in cells)))
     return cells
 
 
@@ -90,6 +94,7 @@ class _Run:
 def _runs(config: ConfigDict, point: Point) -> list[_Run]:
     point = Point({path: _plain(value) for path, value in point.changes.items()}, point.labels)
     fields = _by_section(config, point)
+    _check_patches(config, fields["patches"])
     static = {path: value for path, value in point.changes.items() if not _is_of_member(path)}
     key = json.dumps(static, sort_keys=True, default=str)
     own = {f"patches.{path}": value for path, value in fields["patches"].items()}
@@ -100,6 +105,15 @@ def _runs(config: ConfigDict, point: Point) -> list[_Run]:
         _Run(key, static, m, {**{name: names[name][m.hypers[name]] for name in differ}, **point.labels})
         for m in members
     ]
+
+
+def _check_patches(config: ConfigDict, changes: dict) -> None:
+    """A point must not give numbers to a patch that nowhere gets a site: without one there is no patch."""
+    for name in dict.fromkeys(path.partition(".")[0] for path in changes):
+        stated = config.patches.get(name, {})
+        if not stated.get("site") and f"{name}.site" not in changes:
+            known = suggest(name, config.patches) if config.patches else ""
+            raise ValueError(f"patches.{name} has no site{known}: state the patch in the config, or vary its site too")
 
 
 def _is_of_member(path: str) -> bool:
@@ -136,6 +150,12 @@ def _cells(config: ConfigDict, runs: list[_Run], stages: Mapping[str, Earlier]) 
         about = (group.spec, member, group.data_digest, group.origin)
         id_, former = (cfg.cell_id(*about, shards=group.shards, schema=schema) for schema in (cfg.SCHEMA, 1))
         cells.append(Cell(id_, former, run.labels, member, group))
+    if not group.is_seeded and (same := same_run([cell.member for cell in cells], initialised=False)):
+        one, other = (describe_cell(cells[index]) for index in same)
+        raise ValueError(
+            f"two points of the sweep are the same run: {one} and {other} take all their parameters from one place "
+            "(init_from), and seeds.init decides nothing then; leave one out, or give them different data seeds"
+        )
     return cells
 
 
@@ -158,13 +178,14 @@ def _group(key: str, config: ConfigDict, members: list[Member], bank: dict) -> G
     config = config.copy_and_resolve_references()
     config.bank.update(bank)
     config = cfg.with_room(concrete(config), members)
-    spec, start = cfg.run_spec(config), None
+    spec, start, is_seeded = cfg.run_spec(config), None, keeps_seed(tuple(config.init_from.leaves))
     if not config.init_from.run.startswith(STAGE):
         start = read_origin(start_of(config))
+        is_seeded = start is None or start.keeps_seed
     if start:
         config.init_from.step = start.step  # the run may go on meanwhile, and the newest is another start then
     data_digest = load(find("source", spec.parts.source).digest)(spec)
-    return Group(key, config, spec, data_digest, start.text if start else "")
+    return Group(key, config, spec, data_digest, start.text if start else "", is_seeded)
 
 
 def _check_distinct(cells: list[Cell]) -> None:
@@ -176,6 +197,22 @@ def _check_distinct(cells: list[Cell]) -> None:
                 "leave one out, or give them different seeds (the eval seed alone makes no other run)"
             )
         seen[cell.id] = cell
+
+
+def _check_fields(groups: list[Group]) -> None:
+    """A field that is set must be read by some spec of the sweep: one that compares architectures states what each
+    needs. And two specs must not differ in fields alone that neither reads: they would be one run."""
+    unread = {group: unread_fields(group.spec) for group in groups}
+    read = set().union(*(fields_read(group.spec) for group in groups))
+    for name, why in {name: why for found in unread.values() for name, why in found.items()}.items():
+        if not {name, name.partition(".")[0]} & read:
+            raise ValueError(f"{name} is set, and nothing here reads it ({why}); leave it out")
+    seen: dict[str, Group] = {}
+    for group, silent in unread.items():
+        changes = json.dumps({n: v for n, v in json.loads(group.key).items() if n not in silent}, sort_keys=True)
+        if (other := seen.setdefault(changes, group)) is not group:
+            fields = ", ".join(dict.fromkeys([*silent, *unread[other]]))
+            raise ValueError(f"points that differ in {fields} alone are the same run: nothing reads that there")
 
 
 def describe_cell(cell: Cell) -> str:

@@ -28,9 +28,13 @@ _PLAN_ANEW = "move it away, and `icl sweep run` plans anew: populations that are
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Paths and records of a sweep's directory. Making one writes nothing."""
+    """Paths and records of a sweep's directory. Making one writes nothing.
+
+    of: the sweep's directory, where it is known that this one is of a stage of it.
+    """
 
     directory: pathlib.Path
+    of: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -41,13 +45,19 @@ class Folder:
 
     def stage(self, name: str) -> "Folder":
         """Returns the directory of an earlier stage of the sweep that this one is, or is a stage of."""
-        whole = self.directory.parent.parent if self.is_stage else self.directory
-        return Folder(whole / "stages" / name)
+        return Folder(self.whole / "stages" / name, self.whole)
+
+    @property
+    def whole(self) -> pathlib.Path:
+        """The directory of the sweep that it is a stage of, or its own."""
+        above = self.directory.parent.parent
+        is_sweep = any((above / name).exists() for name in ("sweep.json", "plan"))
+        return self.of or (above if is_sweep and self.directory.parent.name == "stages" else self.directory)
 
     @property
     def is_stage(self) -> bool:
         """Whether it is the directory of a stage."""
-        return self.directory.parent.name == "stages"
+        return self.whole != self.directory
 
     def stages(self) -> "list[Folder]":
         """Returns the directories of its stages, in the order in which they were planned."""

@@ -1,7 +1,10 @@
 """What a population takes from earlier stages of its sweep before it trains: parameters and learned features."""
 
 import dataclasses
+import itertools
+import pathlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -9,12 +12,15 @@ import numpy as np
 
 from icl_jax.data.features import SOURCE as BANK
 from icl_jax.data.features import file_name
+from icl_jax.data.vectors import load_embeddings
 from icl_jax.members import Member
 from icl_jax.runs.api import load_run
-from icl_jax.runs.initial import STAGE, parts_of, taken_over
+from icl_jax.runs.initial import STAGE, keeps_seed, parts_of, taken_over
 from icl_jax.runs.runplan import Start
 from icl_jax.runs.transfer import embed
-from icl_jax.storage.checkpoint import Checkpoints
+from icl_jax.spec import BankSpec
+from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
+from icl_jax.storage.paths import children
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.stages import FEATURES, START
 from icl_jax.training.signals import GracefulStop
@@ -36,28 +42,58 @@ class OfStage:
     how: Start
     text: str = ""
 
+    @property
+    def keeps_seed(self) -> bool:
+        return keeps_seed(self.how.leaves)
+
     def apply(self, fresh: MemberState) -> MemberState:
-        cells = [_cell_and_step(member.sources[START]) for member in self.members]
-        parts, diverged = self._gathered(cells)
-        state = taken_over(fresh, parts, self.how.leaves, f"stage {self.folder.name!r}")
+        found = self._found([_cell_and_step(member.sources[START]) for member in self.members])
+        parts = [parts_of(state, self.how.optimiser) for state in found]
+        alike: dict[str, list[int]] = {}  # members whose parts have the same shapes
+        for index, part in enumerate(parts):
+            alike.setdefault(str(jax.tree.map(np.shape, part)), []).append(index)
+        states, order = [], []
+        for mine in alike.values():
+            theirs = jax.tree.map(lambda *x: np.stack(x), *(parts[index] for index in mine))
+            some = jax.tree.map(lambda x, mine=mine: _of_members(x, mine), fresh)
+            states.append(taken_over(some, theirs, self.how.leaves, f"stage {self.folder.name!r}"))
+            order += mine
         if isinstance(fresh.diverged, jax.ShapeDtypeStruct):
-            return state
+            return fresh
+        state = jax.tree.map(lambda *x: np.concatenate(x)[np.argsort(order)], *states)
+        diverged = np.stack([state["diverged"] for state in found])
         kept = np.where(diverged == RUNNING, np.asarray(fresh.diverged), 0).astype(np.int32)
         return dataclasses.replace(state, diverged=kept)
 
-    def _gathered(self, cells: list[tuple[str, int]]) -> tuple[dict, np.ndarray]:
-        """The parts that are taken over and the step of divergence, of the cells in their order; each population's
-        checkpoint is read once."""
+    def _found(self, cells: list[tuple[str, int]]) -> list[dict]:
+        """The states of the cells, in their order; each population's checkpoint is read once."""
         where = _places(self.folder)
         places = [_place(self.folder, where, cell) for cell, _ in cells]
-        read: dict[tuple[str, int], dict] = {}
-        for (run, _), (_, step) in zip(places, cells, strict=True):
-            if (run, step) not in read:
-                read[run, step] = Checkpoints(self.folder.run_directory(run) / "checkpoints").restore(step=step)[1]
-        one = lambda run, index, step: jax.tree.map(lambda x: x[index], read[run, step])
-        found = [one(*place, step) for place, (_, step) in zip(places, cells, strict=True)]
-        parts = [parts_of(state, self.how.optimiser) for state in found]
-        return jax.tree.map(lambda *x: np.stack(x), *parts), np.stack([state["diverged"] for state in found])
+        wanted = [(run, index, step) for (run, index), (_, step) in zip(places, cells, strict=True)]
+        read = {at: self._restored(*at) for at in dict.fromkeys((run, step) for run, _, step in wanted)}
+        return [jax.tree.map(lambda x, index=index: x[index], read[run, step]) for run, index, step in wanted]
+
+    def _restored(self, run: str, step: int) -> dict:
+        """The state of a population at a step. A damaged checkpoint is set aside: the stage then lacks it, and makes it
+        again when the sweep is run next."""
+        checkpoints = Checkpoints(self.folder.run_directory(run) / "checkpoints")
+        try:
+            return checkpoints.restore(step=step)[1]
+        except DamagedCheckpoint as fault:
+            with self.folder.claim(run) as claimed:
+                if claimed:
+                    checkpoints.set_aside_damaged()
+            raise ValueError(
+                f"stage {self.folder.name!r}, population {run}: {fault}; that is set aside, and the same command makes "
+                "it again"
+            ) from None
+
+
+def _of_members(leaf, members: list[int]):
+    """An array, or a shape, of some members."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(members), *leaf.shape[1:]), leaf.dtype)
+    return np.asarray(leaf)[members]
 
 
 def origin_of(folder: Folder, members: Sequence[Member], how: Start) -> OfStage | None:
@@ -90,19 +126,42 @@ def make_features(folder: Folder, members: Sequence[Member], features: str) -> b
     sources = dict.fromkeys(member.sources[BANK] for member in members if BANK in member.sources)
     stage = folder.stage(features)
     files = {stage.directory / FEATURES / file_name(source): _cell_and_step(source) for source in sources}
-    where = _places(stage) if any(not file.is_file() for file in files) else {}
+    good: set[pathlib.Path] = set()
     with GracefulStop() as stop:
-        while missing := [file for file in files if not file.is_file()]:
+        while missing := [file for file in files if not _is_good(file, good)]:
             if stop.requested:
                 return False
             with stage.claim(f"features-{missing[0].stem}") as claimed:
-                if claimed and not missing[0].is_file():
+                if claimed and not _is_good(missing[0], good):
                     cell, step = files[missing[0]]
-                    run, index = _place(stage, where, cell)
+                    run, index = _place(stage, _places(stage), cell)
                     embed(load_run(stage.run_directory(run)), missing[0], member=index, step=step)
             if not claimed:
                 time.sleep(POLL_S)
     return True
+
+
+def _is_good(file: pathlib.Path, good: set[pathlib.Path]) -> bool:
+    """Whether a file of features is there and reads. good: those that did, which are not read again."""
+    if file.is_file() and file not in good:
+        try:
+            load_embeddings(BankSpec(path=str(file)), file)
+            good.add(file)
+        except ValueError as fault:
+            warnings.warn(f"{fault}: it is made again", stacklevel=3)
+            return False
+    return file in good
+
+
+def taken_steps(stage: Folder) -> dict[str, set[int]]:
+    """Returns the steps at which later stages take a stage's cells, by cell, as far as they are planned."""
+    places = [stage.whole, *children(stage.whole / "stages")]
+    taken: dict[str, set[int]] = {}
+    for planned in itertools.chain.from_iterable(Folder(place).plan() for place in places):
+        for source in itertools.chain.from_iterable(member.sources.values() for member in planned.members):
+            cell, step = _cell_and_step(source)
+            taken.setdefault(cell, set()).add(step)
+    return taken
 
 
 def _taken(folder: Folder, members: Sequence[Member], how: Start, features: str):

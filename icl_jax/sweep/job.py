@@ -20,7 +20,7 @@ from icl_jax.storage.metrics import damage_of, last_rows, read_metrics
 from icl_jax.storage.sealed import DamagedFile, read_table, write_table
 from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
-from icl_jax.sweep.handover import make_features, origin_of
+from icl_jax.sweep.handover import make_features, origin_of, taken_steps
 from icl_jax.sweep.plan import Planned, planned_from_json
 from icl_jax.sweep.rescore import add_evals
 from icl_jax.sweep.stages import FEATURES
@@ -28,10 +28,12 @@ from icl_jax.sweep.stages import FEATURES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A population of the plan and the config it is to be trained with now."""
+    """A population of the plan and the config it is to be trained with now. keeps: steps at which later stages take its
+    cells."""
 
     planned: Planned
     config: ConfigDict
+    keeps: frozenset[int] = frozenset()
 
     @property
     def id(self) -> str:
@@ -59,23 +61,30 @@ class Job:
     def to_json(self) -> dict:
         """Returns plain JSON values, from which another process can run it."""
         texts = plugins.texts(self.config.plugins)
-        return {"planned": self.planned.to_json(), "config": config_to_json(self.config), "plugins": texts}
+        about = {"planned": self.planned.to_json(), "config": config_to_json(self.config), "plugins": texts}
+        return {**about, "keeps": sorted(self.keeps)}
 
 
 def job_from_json(fields: dict) -> Job:
     """Returns the job of `Job.to_json`."""
     plugins.accept(fields["config"].get("plugins", ()), fields.get("plugins", {}))
-    return Job(planned_from_json(fields["planned"]), config_from_json(fields["config"]))
+    keeps = frozenset(fields.get("keeps", ()))
+    return Job(planned_from_json(fields["planned"]), config_from_json(fields["config"]), keeps)
 
 
 def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
-    """Returns the planned populations that hold any of the cells, with their configs of today."""
+    """Returns the planned populations that hold any of the cells, with their configs of today. Checkpoints of a stage
+    that later ones take are kept for good."""
     by_id = {cell.id: cell for cell in cells}
+    taken = taken_steps(folder) if folder.is_stage else {}
     jobs = []
     for planned in folder.plan():
         wanted = [by_id[id_] for id_ in planned.cells if id_ in by_id]
         if wanted:
-            jobs.append(Job(planned, config_for(max(wanted, key=lambda cell: cell.steps), planned)))
+            config = config_for(max(wanted, key=lambda cell: cell.steps), planned)
+            kept, steps = config.checkpoint, set().union(*(taken.get(cell, ()) for cell in planned.cells))
+            kept.keep_steps = (*kept.keep_steps, *sorted(step for step in steps if step % kept.every == 0))
+            jobs.append(Job(planned, config, frozenset(s for s in steps if s <= config.train.num_steps)))
     return jobs
 
 
@@ -130,7 +139,15 @@ def is_done(folder: Folder, job: Job) -> bool:
         and facts["steps"] >= job.steps
         and facts["suites"].items() >= job.suites.items()
         and same_eval_seeds(facts, job.planned)
+        and not _lost(folder, job)
     )
+
+
+def _lost(folder: Folder, job: Job) -> frozenset[int]:
+    """The steps at which later stages take its cells, and of which there is no checkpoint."""
+    if not job.keeps:
+        return frozenset()
+    return job.keeps - set(Checkpoints(folder.run_directory(job.id) / "checkpoints").steps())
 
 
 def same_eval_seeds(facts: dict, planned: Planned) -> bool:
@@ -151,6 +168,11 @@ def run_job(folder: Folder, job: Job, *, progress: bool = True) -> bool:
         _train(job, directory, progress, start)
         if not is_whole(directory, job.steps):
             return False
+    if lost := _lost(folder, job):
+        raise ValueError(
+            f"no checkpoint of step {min(lost)}, which a later stage takes, and the run is beyond it: move {directory} "
+            "away, and the population is trained again, to the same results"
+        )
     try:
         add_evals(api.load_run(directory), job.config)
     except DamagedCheckpoint:  # the newest: training goes on from the one before and writes it again

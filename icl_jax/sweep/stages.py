@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
+from icl_jax.claims.units import same_label
 from icl_jax.data.banks import load_bank
 from icl_jax.data.features import SOURCE as BANK
 from icl_jax.members import Member
 from icl_jax.names import few, suggest
 from icl_jax.registry import find
 from icl_jax.runs.initial import STAGE, how, parse_rules
+from icl_jax.runs.transfer import num_features
 from icl_jax.storage.checkpoint import keep_policy
 
 if TYPE_CHECKING:
@@ -45,17 +47,17 @@ class Earlier:
         """
         left = self.cells
         for label in dict.fromkeys(name for cell in self.cells for name in cell.labels):
-            there = {_text(cell.labels.get(label)) for cell in left}
+            there = {cell.labels.get(label) for cell in left}
             if len(there) > 1 and label in labels:
-                left = [cell for cell in left if _text(cell.labels.get(label)) == _text(labels[label])]
-                self._check_any(left, f"{label} {_text(labels[label])}", there)
+                left = [cell for cell in left if same_label(cell.labels.get(label), labels[label])]
+                self._check_any(left, f"{label} {labels[label]}", there)
         for stream in ("init", "split", "data"):
             there = {cell.member.seeds[stream] for cell in left}
             if len(there) > 1:
                 left = [cell for cell in left if cell.member.seeds[stream] == member.seeds[stream]]
                 self._check_any(left, f"seeds.{stream} {member.seeds[stream]}", there)
         if len(left) > 1:
-            names = [n for n in left[0].labels if len({_text(cell.labels.get(n)) for cell in left}) > 1]
+            names = [n for n in left[0].labels if len({cell.labels.get(n) for cell in left}) > 1]
             raise ValueError(
                 f"stage {self.name!r}: {len(left)} of its runs could be the one that is meant, as they differ in "
                 f"{', '.join(names) or 'seeds.eval alone'}; repeat that in the later grid, with grid.follow(...)"
@@ -65,10 +67,6 @@ class Earlier:
     def _check_any(self, left: list, what: str, there: set) -> None:
         if not left:
             raise ValueError(f"stage {self.name!r} has no run with {what}, but {few(sorted(map(str, there)))}")
-
-
-def _text(value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def stage_of(text: str, stages: Mapping[str, Earlier]) -> Earlier | None:
@@ -96,7 +94,7 @@ def bank_fields(config: ConfigDict, stages: Mapping[str, Earlier]) -> dict[str, 
     banks = [load_bank(spec.bank) for spec in specs if "bank" in find("source", spec.parts.source).parts]
     if len(banks) < len(specs) or any(bank.item_kind != "image" for bank in banks):
         raise ValueError(f"stage {earlier.name!r}: only encoders of images are applied to their bank")
-    sizes = {(b.num_classes, b.num_exemplars, s.model.width) for b, s in zip(banks, specs, strict=True)}
+    sizes = {(b.num_classes, b.num_exemplars, num_features(s)) for b, s in zip(banks, specs, strict=True)}
     if len(sizes) > 1:
         raise ValueError(f"stage {earlier.name!r}: its features have several sizes, {few(sorted(map(str, sizes)))}")
     num_classes, num_exemplars, width = sizes.pop()

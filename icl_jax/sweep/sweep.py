@@ -35,7 +35,7 @@ class Sweep:
     def name(self) -> str:
         """As it is called on a terminal: SWEEP, or SWEEP/STAGE."""
         folder = self.folder
-        return f"{folder.directory.parent.parent.name}/{folder.name}" if folder.is_stage else folder.name
+        return f"{folder.whole.name}/{folder.name}" if folder.is_stage else folder.name
 
     def in_order(self) -> "list[Sweep]":
         """Returns its stages and itself, in the order in which they are trained."""
