@@ -1,7 +1,8 @@
 """Test session set-up: 8 virtual CPU devices, quick compiles, data by one environment variable.
 
-ICL_SHARED names the directory that holds `data/` and `golden/`. Without it tests that need real data
-skip and say so; with ICL_REQUIRE_DATA=1 (CI, where the data exist) such a skip is a failure.
+ICL_SHARED names the directory that holds `data/` and `golden/`. Without it tests that need real data or the
+large goldens skip and say so; with ICL_REQUIRE_DATA=1 (CI, where both exist) such a skip is a failure. The
+small goldens are in the repository, see golden/README.md.
 """
 
 import os
@@ -35,6 +36,20 @@ def shared_dir() -> pathlib.Path:
     path = pathlib.Path(os.environ.get("ICL_SHARED", ""))
     if not os.environ.get("ICL_SHARED") or not (path / "golden").is_dir():
         _missing("ICL_SHARED does not name a directory with golden/ and data/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def chan2022(request):
+    """Path by name of a golden of the original implementation: a small one of the repository, or "large/<name>"."""
+
+    def path(name: str) -> pathlib.Path:
+        if name.startswith("large/"):
+            root = request.getfixturevalue("shared_dir")  # here and not above: where it skips, small ones are tested
+        else:
+            root = pathlib.Path(__file__).parent
+        return root / "golden" / "chan2022" / f"{name.removeprefix('large/')}.npz"
+
     return path
 
 

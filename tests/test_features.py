@@ -90,8 +90,8 @@ def test_a_run_on_an_embedded_bank_keeps_its_order_and_holdout(embedded, tmp_pat
 
 
 @pytest.mark.filterwarnings("default:hypers.warmup_steps:UserWarning")
-def test_a_run_starts_from_imported_parameters(shared_dir, tmp_path):
-    path = shared_dir / "golden" / "chan2022" / "transformer_2l_symbols.npz"
+def test_a_run_starts_from_imported_parameters(chan2022, tmp_path):
+    path = chan2022("transformer_symbols")
     imported = icl_jax.import_chan2022(path, tmp_path / "imported")
     with pytest.raises(ValueError, match=r"not a whole \.npz"):
         icl_jax.import_chan2022(__file__, tmp_path / "other")

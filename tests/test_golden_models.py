@@ -12,16 +12,23 @@ from tiny import pairs_model as build
 from icl_jax.inputs import Pairs
 from icl_jax.models.importers.chan2022 import convert, haiku_names, load_chan2022
 
-SMALL = ("transformer_2l_28px", "transformer_2l_linear_concat", "transformer_2l_symbols", "lstm_2l_28px", "rnn_2l_28px")
-DEEP = "transformer_12l_105px"
+SMALL = ("transformer_resnet", "transformer_linear_concat", "transformer_symbols", "lstm_linear", "rnn_symbols")
+LARGE = (
+    "large/transformer_2l_28px",
+    "large/transformer_2l_linear_concat",
+    "large/transformer_2l_symbols",
+    "large/lstm_2l_28px",
+    "large/rnn_2l_28px",
+)
+DEEP = "large/transformer_12l_105px"
 LOGITS, LOSS, GRAD = 2e-4, 1e-5, 1e-4
 
 
 @pytest.fixture(scope="module")
-def load(shared_dir):
+def load(chan2022):
     @functools.cache
     def load(name):
-        path = shared_dir / "golden" / "chan2022" / f"{name}.npz"
+        path = chan2022(name)
         with np.load(path) as file:
             golden = {key: file[key] for key in file.files}
         spec, facts, variables = load_chan2022(path)
@@ -51,7 +58,7 @@ def forward(model, variables, batch, train):
     return loss, (logits, output.stats)
 
 
-@pytest.mark.parametrize("name", [*SMALL, DEEP])
+@pytest.mark.parametrize("name", [*SMALL, *LARGE, DEEP])
 def test_evaluation(load, name):
     golden, model, variables, batch = load(name)
     loss, (logits, stats) = jax.jit(lambda v: forward(model, v, batch, train=False))(variables)
@@ -78,7 +85,7 @@ def check_forward(golden, model, loss, logits, stats):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=LOSS, rtol=LOSS), stats, expected)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *LARGE])
 def test_training(load, trained, name):
     golden, model, _, _ = load(name)
     (loss, (logits, stats)), grads = trained(name)
@@ -101,7 +108,7 @@ def test_deep_training(load, trained):
 
 def test_a_swapped_scale_and_offset_would_show(load):
     """The comparison can fail: one deliberate break."""
-    golden, model, variables, batch = load("transformer_2l_symbols")
+    golden, model, variables, batch = load("transformer_symbols")
     params = jax.tree.map(lambda x: x, variables["params"])
     norm = params["core"]["norm"]
     norm["scale"], norm["bias"] = norm["bias"], norm["scale"]
@@ -119,7 +126,7 @@ def test_a_swapped_scale_and_offset_would_show(load):
     ],
 )
 def test_import_errors_name_the_array(load, tmp_path, change, message):
-    golden, *_ = load("lstm_2l_28px")
+    golden, *_ = load("lstm_linear")
     arrays = {k: v for k, v in golden.items() if not k.startswith(("train/", "eval/"))}
     change(arrays)
     np.savez(tmp_path / "broken.npz", **arrays)

@@ -98,9 +98,9 @@ SUITES = {
 }
 
 
-@pytest.fixture(scope="module")
-def golden(shared_dir):
-    return np.load(shared_dir / "golden" / "chan2022" / "sequences.npz")
+@pytest.fixture(scope="module", params=["sequences", "large/sequences"])
+def golden(request, chan2022):
+    return np.load(chan2022(request.param))
 
 
 def golden_draws(golden, setting):
