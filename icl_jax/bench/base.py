@@ -4,6 +4,8 @@
 encoded already (64-dim vectors through a linear layer).
 """
 
+from collections.abc import Iterator
+
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import preset, step_ms
 from icl_jax.runs.experiment import prepare_experiment
@@ -11,9 +13,8 @@ from icl_jax.runs.experiment import prepare_experiment
 MEMBERS = (1, 8, 32)
 
 
-def bench() -> list[Row]:
-    """Returns steps/s of the whole population and member-steps/s, and the encoder's share."""
-    rows = []
+def bench() -> Iterator[Row]:
+    """Yields steps/s of the whole population and member-steps/s, and the encoder's share."""
     for dtype in ("float32", "bfloat16"):
         for members in MEMBERS:
             whole, without = (
@@ -21,8 +22,7 @@ def bench() -> list[Row]:
                 _vectors_ms(members, dtype),
             )
             note = f"{1e3 * members / whole:,.0f} member-steps/s; encoder {100 * (1 - without / whole):.0f} %"
-            rows.append(Row(f"base preset, {members} members, {dtype}", 1e3 / whole, "steps/s", note))
-    return rows
+            yield Row(f"base preset, {members} members, {dtype}", 1e3 / whole, "steps/s", note)
 
 
 def _config(members: int, dtype: str):

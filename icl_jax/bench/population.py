@@ -1,5 +1,7 @@
 """Member-steps per second: one population against the same members one after another."""
 
+from collections.abc import Iterator
+
 import jax
 
 from icl_jax.bench.measure import Row
@@ -24,18 +26,17 @@ def quickstart_like(num_members: int):
     return config
 
 
-def bench() -> list[Row]:
-    """Returns member-steps/s at each width, against one member, data's share and memory per member."""
-    rows, rates = [], {}
+def bench() -> Iterator[Row]:
+    """Yields member-steps/s at each width, against one member, data's share and memory per member."""
+    rates = {}
     for width in WIDTHS:
         TRACES.clear()
         ms = step_ms(prepare_experiment(quickstart_like(width)))
         rates[width] = 1e3 * width / ms
         note = f"{rates[width] / rates[1]:.2f} x one after another; traced {TRACES['chunk']} time(s)"
-        rows.append(Row(f"population of {width}", rates[width], "member-steps/s", note))
-    rows.append(_data_share())
-    rows.append(_memory_per_member())
-    return rows
+        yield Row(f"population of {width}", rates[width], "member-steps/s", note)
+    yield _data_share()
+    yield _memory_per_member()
 
 
 def _data_share() -> Row:

@@ -1,10 +1,9 @@
-"""Which benchmarks there are, and their table."""
+"""Which benchmarks there are; their figures are printed as they come."""
 
 import platform
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
 from icl_jax.bench import base, generators, population, steps, sweep
 from icl_jax.devices import cpu_cores, enable_compilation_cache
@@ -31,7 +30,6 @@ def run_benchmarks(names: list[str]) -> None:
     on_cpu = jax.default_backend() == "cpu"
     chosen = names or [name for name in BENCHMARKS if not (on_cpu and name in ACCELERATOR_ONLY)]
     for name in chosen:
-        table = Table("figure", "value", "unit", "note", title=name, title_justify="left")
+        console.print(f"{name}: compiling and measuring ...")
         for row in BENCHMARKS[name]():
-            table.add_row(row.name, f"{row.value:,.1f}", row.unit, row.note)
-        console.print(table)
+            console.print(f"  {row.name:<42} {row.value:>12,.1f} {row.unit:<16} {row.note}", soft_wrap=True)

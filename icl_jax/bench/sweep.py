@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -36,26 +36,25 @@ def singh_like(num_members: int, path: str):
     return config
 
 
-def bench() -> list[Row]:
-    """Returns member-steps/s and CPU-seconds per 1,000 member-steps of the population and of one run."""
+def bench() -> Iterator[Row]:
+    """Yields member-steps/s and CPU-seconds per 1,000 member-steps of the population and of one run."""
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/features.npy"
         np.save(path, np.random.default_rng(0).normal(size=(CLASSES, 1, FEATURES)).astype(np.float32))
-        return _rows(path)
+        yield from _rows(path)
 
 
-def _rows(path: str) -> list[Row]:
-    rows, rates = [], {}
+def _rows(path: str) -> Iterator[Row]:
+    rates = {}
     for name, members in (("one run", 1), (f"{RUNS} runs as one population", RUNS)):
         step = chunks(prepare_experiment(singh_like(members, path)), fixed=False)
         wall, cpu = _best(step)
         rates[members] = members * CHUNK / wall
         note = "" if members == 1 else f"{rates[members] / rates[1]:.1f} x the same runs one after another"
-        rows.append(Row(name, rates[members], "member-steps/s", note))
+        yield Row(name, rates[members], "member-steps/s", note)
         if jax.default_backend() == "cpu":
             per_thousand = 1e3 * cpu / (members * CHUNK)
-            rows.append(Row(f"{name}: CPU", per_thousand, "CPU-s per 1,000", f"original {SINGH_CPU_S}"))
-    return rows
+            yield Row(f"{name}: CPU", per_thousand, "CPU-s per 1,000", f"original {SINGH_CPU_S}")
 
 
 def _best(step: Callable) -> tuple[float, float]:

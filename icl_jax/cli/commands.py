@@ -146,6 +146,12 @@ COMMANDS = (
             Flag("image_size", "pixels a side (0: as the file says, else 105)", 0, int, short="N"),
         ),
     ),
-    Command("bench", "measure speed", "[NAME...]", "icl_jax.cli.tools:bench", "icl bench population"),
+    Command(
+        "bench",
+        "measure speed: generators, population, steps, sweep, base; minutes each",
+        "[NAME...]",
+        "icl_jax.cli.tools:bench",
+        "icl bench population",
+    ),
     Command("doctor", "devices, versions, memory, banks", "", "icl_jax.cli.tools:doctor", "icl doctor"),
 )
