@@ -21,6 +21,7 @@ def get_config():
     config.seeds.init = 0
     config.seeds.data = 0
     config.train.num_steps = 40
+    config.hypers.warmup_steps = 20
     config.evals.every = 20
     config.evals.num_sequences = 64
     config.evals.batch_size = 64
