@@ -130,7 +130,9 @@ def headlines_of(evals: Mapping[str, Any], suites: Sequence[str] | None = None) 
         named = {title: evals[field] for field, title in DEFAULTS.items()}
         for field, suite in zip(DEFAULTS, named.values(), strict=True):
             if suites is not None and suite not in suites and (suites or suite):
-                raise ValueError(f"evals.{field} = {suite!r} is not among evals.suites {list(suites)}; add it there")
+                way_out = "add it there, or name" if suite else "to show another, name it, or state"
+                way_out += " another one of them" if suite else " evals.headlines"
+                raise ValueError(f"evals.{field} = {suite!r} is not among evals.suites {list(suites)}; {way_out}")
         return tuple(Headline(title, suite) for title, suite in named.items() if suite)
     found = tuple(_headline(fields) for fields in stated)
     titles = [headline.title.lower() for headline in found]
@@ -158,6 +160,8 @@ def _headline(fields: Mapping[str, Any]) -> Headline:
     if unknown := sorted(fields.keys() - set(_FIELDS)):
         raise ValueError(f"evals.headlines: unknown field {unknown[0]!r}{suggest(unknown[0], _FIELDS)}")
     title, suite = fields.get("title"), fields.get("eval")
+    if not isinstance(fields.get("metric", ""), str):
+        raise ValueError(f"evals.headlines: metric {fields['metric']!r}: give its name")
     for name, value in (("title", title), ("eval", suite)):
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"evals.headlines: {fields!r} has the {name} {value!r}; give it one")

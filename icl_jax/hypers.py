@@ -5,15 +5,15 @@ one entry per setting of the population. Inside a program a hyper is {"steps": (
 """
 
 import math
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Num
 
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS
+
+if TYPE_CHECKING:
+    import jax
 
 _LARGEST = float(np.finfo(np.float32).max)
 Entry = float | tuple[tuple[float, float], ...]
@@ -95,7 +95,7 @@ def last(entry: Entry) -> float:
 
 def stack(members: list[dict[str, Entry]]) -> dict[str, dict[str, np.ndarray]]:
     """Returns the members' hypers as arrays (M, P), P the most knots any member gives that hyper."""
-    return {name: _stack_one([m[name] for m in members]) for name in HYPERS}
+    return {n: _stack_one([m.get(n, float(h.default)) for m in members]) for n, h in HYPERS.items()}
 
 
 def _stack_one(column: list[Entry]) -> dict[str, np.ndarray]:
@@ -106,12 +106,14 @@ def _stack_one(column: list[Entry]) -> dict[str, np.ndarray]:
     return {"steps": array[..., 0], "values": array[..., 1]}
 
 
-def at(hypers: dict, step: Num[ArrayLike, ""]) -> dict[str, jax.Array]:
-    """Returns each hyper's value at `step`, name -> float32 scalar. A constant costs nothing."""
+def at(hypers: dict, step: Any) -> "dict[str, jax.Array]":
+    """Returns each hyper's value at `step` (a number), name -> float32 scalar. A constant costs nothing."""
     return {name: _value(h, step) for name, h in hypers.items()}
 
 
-def _value(h: dict, step) -> jax.Array:
+def _value(h: dict, step) -> "jax.Array":
+    import jax.numpy as jnp  # configs are read, and explained, without it
+
     if h["values"].shape[-1] == 1:
         return h["values"][..., 0]
     return jnp.interp(jnp.asarray(step, jnp.float32), h["steps"], h["values"])

@@ -45,6 +45,7 @@ def varied(members: list[Member]) -> list[str]:
     """Returns the names of hypers, and of numbers of patches, that differ between members (see `Member.settings`)."""
     numbers = [patches.settings(m.patches) for m in members]
     of_patches = {name: None for own in numbers for name in own}
-    return [n for n in HYPERS if len({m.hypers[n] for m in members}) > 1] + [
+    found = {n: {m.hypers.get(n, float(hyper.default)) for m in members} for n, hyper in HYPERS.items()}
+    return [n for n, values in found.items() if len(values) > 1] + [
         n for n in of_patches if len({own.get(n) for own in numbers}) > 1
     ]

@@ -20,6 +20,7 @@ ALL, EARLIER = "all", "earlier"  # sets of tokens that every model has; the seco
 STATIC, NUMBERS = options_of(PatchSpec), options_of(PatchNumbers)
 FIELDS = {**STATIC, **NUMBERS}
 
+_LARGEST = 3.4028234e38  # a float32
 Sites = Mapping[str, Axes]
 
 
@@ -57,12 +58,15 @@ def parse(name: str, fields: Mapping[str, Any]) -> tuple[PatchSpec, PatchNumbers
         found[field] = _value(f"patches.{name}.{field}", value, FIELDS[field])
     static = {field: value for field, value in found.items() if field in STATIC}
     static["site"] = canonical(static.get("site", ""))
+    if all(edge(static.get("tokens", ""))):  # however it is spaced
+        static["tokens"] = " -> ".join(edge(static["tokens"]))
     return PatchSpec(**static), PatchNumbers(**{field: found[field] for field in found if field in NUMBERS})
 
 
 def _value(where: str, value: Any, known: Option) -> Any:
     if known.default == ():
-        listed = value if isinstance(value, list | tuple) else (value,)
+        value = value.ravel().tolist() if hasattr(value, "ravel") else value
+        listed = value if isinstance(value, list | tuple | range) else (value,)
         return tuple(sorted({option_value(where, index, Option(0, "")) for index in listed}))
     if isinstance(known.default, float) and isinstance(value, float) and math.isinf(value):
         return float(value)  # judged with the site
@@ -107,7 +111,7 @@ def check_static(where: str, patch: Any, sites: Sites, sets: Iterable[str]) -> N
     if not patch.site:
         raise ValueError(f"{where} names no site; set its site to one of {', '.join(sites)}")
     if patch.site not in sites:
-        close = suggest(patch.site, [*sites, *ALIASES])
+        close = suggest(patch.site, sites)
         hint = close if "did you mean" in close else ""
         raise ValueError(f"{where}: no site {patch.site!r} among this model's: {', '.join(sites)}{hint}")
     modes = STATIC["mode"].choices
@@ -168,6 +172,8 @@ def _check_numbers(where: str, patch: PatchSpec, numbers: PatchNumbers, axes: Ax
             raise ValueError(f"{where}.{field} = {chosen}: site {patch.site!r} has no {field} ({', '.join(axes)})")
         if outside := [i for i in chosen if not 0 <= i < sizes[axis]]:
             raise ValueError(f"{where}.{field} = {chosen}: {outside[0]} is not among 0 to {sizes[axis] - 1}")
+    if (largest := max(numbers.start, numbers.stop)) >= 2**31:
+        raise ValueError(f"{where}: step {largest:,} is beyond the last that can be counted, {2**31 - 1:,}; lower it")
     if numbers.start < 0 or numbers.stop < 0 or 0 < numbers.stop <= numbers.start:
         raise ValueError(
             f"{where}: it acts from step {numbers.start} to before step {numbers.stop}, that is never; raise stop, or "
@@ -176,6 +182,8 @@ def _check_numbers(where: str, patch: PatchSpec, numbers: PatchNumbers, axes: Ax
     closes = patch.site == "attn_scores" and patch.mode in ("replace", "add") and numbers.value == -math.inf
     if not math.isfinite(numbers.value) and not closes:
         raise ValueError(f"{where}.value {numbers.value} must be finite; only attn_scores may be replaced by -inf")
+    if math.isfinite(numbers.value) and abs(numbers.value) > _LARGEST:
+        raise ValueError(f"{where}.value {numbers.value} is more than a float32 holds, {_LARGEST:g}; lower it")
 
 
 def settings(numbers: Mapping[str, PatchNumbers]) -> dict[str, float | str]:

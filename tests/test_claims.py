@@ -589,6 +589,44 @@ def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(o
     check(chained()[1], claims.within("x", claims.final("train", "loss", window=100), {P: 0.5}, low=0))
 
 
+@pytest.mark.parametrize(
+    ("of", "problem"),
+    [
+        (claims.onset("train"), "onset of 'train': floor and ceiling are of suites"),
+        (claims.onset("along"), "onset of 'along': floor and ceiling are of suites"),
+        (claims.peak("icl", select="along"), "accuracy of 'along' cannot choose for 'headline_icl'"),
+        (claims.peak("along", "chosen", coords={"position": 1}), "of 'chosen' are not its axes"),
+        (
+            claims.final("along", coords={"position": 1}).best_of("draw", select="chosen"),
+            "of 'chosen' are not its axes",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_by_is_caught_before_any_run(of, problem):
+    suites = ("headline_icl", "headline_iwl", "chosen")
+    with pytest.raises(ValueError) as error:
+        planned = chained()[1]
+        claims.check_claims(
+            [claims.within("x", of, {P: 0.5}, low=0)], planned, suites, ("accuracy",), 100, HEADLINES, {"along": 100}
+        )
+    assert problem in str(error.value)
+
+
+def test_a_setting_of_several_layers_finds_their_label():
+    table = table_of(labels={P: (0.5,), "layers": ("0,1", "all")})
+    assert verdict(claims.within("x", ICL, {"layers": (0, 1)}, low=0), table).n == 5
+    assert verdict(claims.within("x", ICL, {"layers": ()}, low=0), table).n == 5
+
+
+def test_runs_that_end_where_they_begin_are_finished():
+    rows = table_of(labels={P: (1.0,)}).to_pylist()
+    rows += [r | {"cell": f"{r['cell']}-0", "label/p_bursty": 0.0} for r in rows if r["step"] == 0]
+    seeds = lambda r: {"init": r["seed/init"], "data": r["seed/data"]}
+    planned = {r["cell"]: ({P: r["label/p_bursty"]}, seeds(r), r["step"]) for r in rows}
+    judged = verdict(claims.within("x", ICL, NONE, low=-1), pyarrow.Table.from_pylist(rows), planned=planned)
+    assert judged.n == 5 and "unfinished" not in judged.reason
+
+
 def test_what_only_results_can_show_is_undecided():
     for of, problem in (
         (claims.at("icl", 250), "no evaluation of 'headline_icl' at step 250; the nearest: 200, 300"),

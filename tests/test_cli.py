@@ -119,7 +119,15 @@ def test_wrong_arguments_end_with_the_way_out(args, words, capsys):
 
 def test_help_names_every_command_and_flag_in_no_time():
     """In a process of its own, without JAX."""
-    for args in ([], ["--help"], ["sweep"], ["sweep", "run", "--help"], ["help", "data", "embed"], ["eval", "--list"]):
+    for args in (
+        [],
+        ["--help"],
+        ["sweep"],
+        ["sweep", "run", "--help"],
+        ["help", "data", "embed"],
+        ["eval", "--list"],
+        ["config"],
+    ):
         code = f"""
             import sys, time
             start = time.perf_counter()

@@ -1,5 +1,6 @@
 """What is typed wrong ends with a sentence that names the value, the limit and the way out."""
 
+import importlib
 import io
 import signal
 
@@ -27,6 +28,7 @@ from icl_jax.sweep.cells import expand
 from icl_jax.sweep.liveness import peak_bytes
 from icl_jax.sweep.results import write_results
 from icl_jax.sweep.sheet import Sheet, load_sheet
+from icl_jax.sweep.sweep import open_sweep
 from icl_jax.training.signals import GracefulStop
 
 START = "import icl_jax\nfrom icl_jax import claims, grid\n\ndef get_config():\n    return icl_jax.default_config()\n"
@@ -86,6 +88,9 @@ MANY = {"hypers.p_bursty": tuple(np.linspace(0, 1, 400)), "seeds.data": SEEDS, "
         ({"seeds.data": True}, "seeds are integers"),
         (MANY, "120,000 members .p_bursty 400, seeds 300. are more than a population has"),
         ({"train.num_steps": "many"}, "train.num_steps = 'many' is no int, as 20 is"),
+        ({"train.num_steps": None}, "train.num_steps = None: give a value, such as 20"),
+        ({"checkpoint.keep_steps": None}, "checkpoint.keep_steps = None: give a value"),
+        ({"patches.cut": 3, "patches.cut.site": "resid"}, "patches.cut.site: cut is 3, which has no fields"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, words):
@@ -107,6 +112,11 @@ def test_settings_that_cannot_be_are_refused(changes, words):
         ({"model.readout_layers": 7}, "model.readout_layers is set, and nothing here reads it .*head 'linear'"),
         ({"model.core": "lstm", "model.positions": "none"}, "model.num_heads is set, and .*core 'lstm'"),
         ({"bank.num_exemplars": 3}, "bank.num_exemplars is set, and nothing here reads it .*bank 'gaussian'"),
+        ({"checkpoint.keep_steps": ("a",)}, "checkpoint.keep_steps 'a': steps are whole numbers"),
+        ({"evals.custom.own": 3}, "evals.custom.own = 3: give its fields"),
+        ({"evals.custom.own": {"ways": "two"}}, "evals.custom.own.ways 'two' is no int"),
+        ({"evals.icl": ""}, "evals.icl = '' is not among .*state evals.headlines"),
+        ({"evals.headlines": ({"title": "x", "eval": "flipped", "metric": 3},)}, "metric 3: give its name"),
         ({"evals.custom.train": {"kind": "no_support"}}, "evals.custom.train: 'train' has a meaning in the table"),
         ({"evals.custom.iwl": {"kind": "no_support"}}, "'iwl' is also the title of a headline, which shows 'no_supp"),
     ],
@@ -308,6 +318,13 @@ def test_an_effect_has_a_scale():
     "call, words",
     [
         (lambda: icl_jax.grid.over("hypers.p_bursty", 3), "give several values, such as a tuple"),
+        (lambda: icl_jax.grid.over("hypers.p_bursty", {"x": 1}), "give several values, such as a tuple"),
+        (lambda: icl_jax.claims.final(3), "with suite 3: give its name"),
+        (lambda: icl_jax.claims.final("train", "loss", window=10.5), "window 10.5: a window is whole steps"),
+        (lambda: icl_jax.claims.larger("x", icl_jax.claims.final("icl"), {}, [{}], by="1"), "by '1' is no number"),
+        (lambda: icl_jax.evaluate("runs/quickstart"), "evaluate takes a run, not 'runs/quickstart'; open it with"),
+        (lambda: icl_jax.default_config(plugins="x.py"), "give a list of files, such as plugins=.'x.py'."),
+        (lambda: icl_jax.load_config("configs"), "configs is a directory, of a run or a sweep perhaps"),
         (lambda: icl_jax.claims.at("icl", "x"), "a step is a whole number"),
         (lambda: registry.shared("learning_rat"), "there is no hyper 'learning_rat'; did you mean 'learning_rate'"),
         (lambda: registry.load("math"), "names no function; write it as module:function"),
@@ -321,3 +338,42 @@ def test_a_call_that_makes_no_sense_says_so(call, words):
 def test_a_claim_is_stored_without_its_defaults():
     stored = icl_jax.claims.claims_to_json([icl_jax.claims.trend("x", icl_jax.claims.final("icl"), over="p_bursty")])
     assert "at" not in stored[0] and icl_jax.claims.claims_from_json(stored)[0].at == {}
+
+
+def test_a_name_of_digits_is_a_name():
+    assert cfg.override(tiny_config(), {"name": 2024}).name == "2024"
+
+
+def test_a_sweep_stays_on_the_bank_that_auto_was(omniglot_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = tiny_config(hypers__p_bursty=0.5, seeds__init=0, seeds__data=0, bank__name="glyphs", bank__image_size=14)
+    config.bank.name, config.bank.num_classes, config.hypers.num_classes = "auto", 0, 24
+    sheet = Sheet("here", "A sweep.", config, [grid.Point()], [], {}, {})
+    sweep = open_sweep(sheet, tmp_path)
+    sweep.folder.describe(sweep.description())
+    assert sweep.folder.read()["config"]["bank"]["name"] == "glyphs"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(omniglot_dir))
+    with pytest.raises(ValueError, match=r"planned on bank 'glyphs', and here bank.name 'auto' is 'omniglot'.*--set"):
+        open_sweep(sheet, tmp_path)
+    config.bank.name = "omniglot"  # said so, it is meant
+    assert open_sweep(sheet, tmp_path).cells
+
+
+def test_an_interrupt_while_modules_are_imported_is_not_lost(monkeypatch):
+    main = importlib.import_module("icl_jax.cli.main")
+    handlers, before = [], signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(main.importlib, "import_module", lambda name: handlers.append(signal.getsignal(signal.SIGINT)))
+    main._imported("icl_jax.cli.train")
+    assert handlers == [main._leave] and signal.getsignal(signal.SIGINT) == before
+
+
+def test_of_a_sweep_the_directory_is_a_flag(tmp_path):
+    (tmp_path / "sweep.py").write_text(
+        "from icl_jax import default_config, grid, Stage\n"
+        "def get_config():\n    return default_config()\n"
+        "def get_stages():\n    return {'grow': Stage(default_config(), [grid.Point()])}\n"
+    )
+    for changes, words in (({"out": "x"}, "of a sweep --out=DIR says"), ({"stages.grow.name": "x"}, "is called as")):
+        with pytest.raises(ValueError, match=words):
+            load_sheet(tmp_path / "sweep.py", changes)

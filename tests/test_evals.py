@@ -340,8 +340,8 @@ def test_resolve_suites():
     ],
 )
 def test_impossible_suites_are_refused(fields, task, bank, message):
-    suites = resolve_suites([{"mine": fields}])
     with pytest.raises(ValueError, match=message):
+        suites = resolve_suites([{"mine": fields}])
         validate_suites(suites, dataclasses.replace(TASK, **task), SimpleNamespace(**FACTS | bank), fewest_ways=1)
 
 

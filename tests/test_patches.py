@@ -70,6 +70,9 @@ def config_with(**fields):
         ({"site": "resid", "value": math.nan}, "no float|must be finite"),
         ({"site": "resid", "value": -math.inf}, "must be finite"),
         ({"site": "q_rot"}, "no site 'q_rot'"),
+        ({"site": "attn"}, "no site 'attn' among .*did you mean 'attn_out'"),
+        ({"site": "resid", "start": 3_000_000_000}, "step 3,000,000,000 is beyond the last that can be counted"),
+        ({"site": "resid", "value": 1e39}, "value 1e.39 is more than a float32 holds"),
     ],
 )
 def test_what_a_patch_cannot_be_is_refused_before_anything_runs(fields, message):
@@ -91,6 +94,10 @@ def test_a_name_and_a_field_are_checked_where_they_are_set():
 def test_an_alias_and_the_order_of_layers_say_the_same():
     one = patches.parse("x", {"site": "pattern", "layers": (1, 0, 1)})
     assert one == patches.parse("x", {"site": "attn_probs", "layers": [0, 1]})
+    for layers in (range(2), np.arange(2)):
+        assert one == patches.parse("x", {"site": "attn_probs", "layers": layers})
+    spaced = [patches.parse("x", {"site": "z", "tokens": text}) for text in ("label->query", " label  -> query")]
+    assert {spec.tokens for spec, _ in spaced} == {"label -> query"}
 
 
 def test_rotated_queries_are_a_site_where_there_are_rotations():
@@ -341,6 +348,18 @@ def test_a_run_is_looked_into_with_the_language_of_configs(runs):
     assert (cut.taps["attn_probs"][:, :, :, labels] == alone).all()
     assert not (clean.taps["pattern"][:, :, :, labels] == alone).all()
     np.testing.assert_allclose(cut.changed["cut"], 16 / 45, rtol=1e-6)
+    assert without.apply(batch, record="final").taps["final"].shape == (6, 9, 16)
+    assert without.apply(batch, patches=Patch("embed", "multiply", value=0.0)).changed["0"] > 0.9
+    assert without.apply(batch, logits_at=np.array([[8]] * 6)).logits.shape[:2] == (6, 1)
+    for places, words in (
+        (np.array([[9]] * 6), r"9 to 9 is not among the 9 tokens"),
+        (np.array([0] * 6), r"shape \(6,\) and type int64: give whole numbers \(B, K\)"),
+        (np.array([[1.7]] * 6), r"type float64: give whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            without.apply(batch, logits_at=places)
+    with pytest.raises(ValueError, match=r"no common class to ask for|num_common"):
+        without.batch(2, suite="fewshot_common")
     with pytest.warns(UserWarning, match="patch 'none' changes nothing here"):
         without.apply(batch, patches={"none": {"site": "resid", "mode": "multiply", "value": 1.0}})
     with warnings.catch_warnings():

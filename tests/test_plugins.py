@@ -14,7 +14,7 @@ from rich.console import Console
 from tiny import tiny_config
 
 import icl_jax
-from icl_jax import grid, plugins, registry
+from icl_jax import cli, grid, plugins, registry
 from icl_jax.models.taps import Tap
 from icl_jax.runs import config as cfg
 from icl_jax.runs.experiment import prepare_experiment
@@ -319,3 +319,16 @@ def test_two_plugins_may_declare_one_hyper(core, tmp_path):
         assert "of_its_own" not in cfg.default_config().hypers
         forget()
         assert "of_its_own" not in cfg.default_config().hypers
+
+
+def test_a_run_that_is_open_when_a_plugin_brings_a_hyper_can_be_looked_at(core, tmp_path):
+    run = icl_jax.train(cfg.override(tiny_config(), {"train.num_steps": 0}), tmp_path / "run", progress=False)
+    plugins.load(core)
+    assert run.summary() and run.batch(2).targets.shape[0] == 2
+
+
+def test_a_config_with_a_plugin_is_explained(core, tmp_path, capsys):
+    file = tmp_path / "with.py"
+    file.write_text(f"import icl_jax\ndef get_config():\n    return icl_jax.default_config(plugins=[{str(core)!r}])\n")
+    cli.main(["icl", "config", str(file)])
+    assert "hypers.of_its_own" in capsys.readouterr().out

@@ -11,10 +11,12 @@ import time
 
 import jax
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from tiny import free_port, tiny_config
 
 import icl_jax
+from icl_jax import cli
 from icl_jax.runs.config import override
 from icl_jax.storage.checkpoint import Checkpoints
 
@@ -63,6 +65,40 @@ def test_a_finished_run_is_known_as_such_without_compiling(undisturbed, monkeypa
     run = icl_jax.train(config, undisturbed)
     assert "trained already" in capsys.readouterr().out and run.step == 20
     assert all(np.array_equal(x, y) for x, y in zip(before[1], final(undisturbed)[1], strict=True))
+
+
+def test_a_suite_that_is_added_to_a_finished_run_is_scored_on_what_was_kept(undisturbed, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(undisturbed, path)
+    more = tiny_config(runtime__devices=2, evals__suites=("fewshot_holdout", "no_support_zipfian", "flipped"))
+    run = icl_jax.train(more, path, progress=False)
+    found = run.table.filter(pc.field("suite") == "flipped")
+    assert set(found["step"].to_pylist()) == {10, 20}
+    again = icl_jax.evaluate(run, "flipped", step=10)
+    value = lambda table, step: {
+        (r["member"], r["metric"]): r["value"] for r in table.to_pylist() if r["step"] == step and r["metric"] == "loss"
+    }
+    assert value(found, 10) == pytest.approx(value(again, 10))
+    assert len(icl_jax.train(more, path, progress=False).table) == len(run.table)
+
+
+def test_what_makes_a_longer_run_another_is_said(tmp_path):
+    short = tiny_config(train__schedule="cosine", train__num_steps=10)
+    icl_jax.train(short, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match=r"train.num_steps .10 there, 20 here.; a schedule 'cosine' ends with the run"):
+        icl_jax.train(tiny_config(train__schedule="cosine"), tmp_path / "run", progress=False)
+
+
+def test_a_file_that_states_a_sweep_says_so_when_it_is_trained(undisturbed, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "both.py"
+    file.write_text(
+        f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nfrom tiny import tiny_config\nfrom icl_jax import grid\n"
+        "def get_config():\n    return tiny_config(runtime__devices=2, runtime__figures=True)\n"
+        "def get_sweep():\n    return grid.seeds(2)\n"
+    )
+    cli.main(["icl", "train", str(file), "--set", f"out={undisturbed}"])
+    said = capsys.readouterr().out
+    assert "trained already" in said and f"{file} defines a sweep too: icl sweep run {file}" in said
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(undisturbed, tmp_path):

@@ -388,8 +388,13 @@ def check_claims(
             claim.of.check_window()
             _check_suites(claim.of, known, headlines)
             of = resolved(headlines, claim.of)
-            if of.suite not in more:
-                _check_metric(of, metrics)
+            if of.kind == "onset" and of.suite not in suites:
+                raise ValueError(f"onset of {of.suite!r}: floor and ceiling are of suites; name one of them")
+            for name in of.suites():  # those that it chooses by have the same metric at the same place
+                if name not in more:
+                    _check_metric(of, name, metrics)
+                elif of.suite not in more:
+                    raise ValueError(f"{of.metric} of {name!r} cannot choose for {of.suite!r}: its axes are others")
             _check_steps(of, more.get(of.suite, every), end)
             for setting in claim.settings(cells):
                 pick(cells, setting, claim.of.best and claim.of.best.label)
@@ -397,7 +402,7 @@ def check_claims(
             raise ValueError(f"claim {claim.name!r}: {problem}") from None
 
 
-def _check_metric(of: Statistic, metrics: Sequence[str]) -> None:
+def _check_metric(of: Statistic, suite: str, metrics: Sequence[str]) -> None:
     if "train" in of.suites():
         return
     if of.metric not in metrics:
@@ -405,7 +410,7 @@ def _check_metric(of: Statistic, metrics: Sequence[str]) -> None:
     axes = {"patch": ()} if of.metric == "changed" else {}
     if {axis for axis, _ in of.coords} != axes.keys():
         has = f"it has {', '.join(axes)}" if axes else "it has none"
-        raise ValueError(f"coords {dict(of.coords)} of {of.metric} of {of.suite!r} are not its axes; {has}")
+        raise ValueError(f"coords {dict(of.coords)} of {of.metric} of {suite!r} are not its axes; {has}")
 
 
 def _check_steps(of: Statistic, every: int, end: int) -> None:

@@ -60,6 +60,11 @@ class Statistic:
 
     def __post_init__(self):
         object.__setattr__(self, "coords", coords_of(self.coords))  # of a claim that was stored: lists
+        for name in ("suite", "metric", "select"):
+            if not isinstance(value := getattr(self, name), str | None):
+                raise ValueError(f"statistic {self.kind!r} with {name} {value!r}: give its name")
+        if self.window is not None and not isinstance(self.window, int):
+            raise ValueError(f"statistic {self.kind!r} with window {self.window!r}: a window is whole steps")
         if self.kind not in KINDS:
             raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
         if self.step is not None and not isinstance(self.step, int):
@@ -288,7 +293,7 @@ class Results:
         cells = planned_cells(planned or {})
         cells |= _cells(table, {name: cell.end for name, cell in cells.items()})
         largest = max((cell.last for cell in cells.values()), default=0) if num_steps is None else num_steps
-        self.cells = {name: cell if cell.end else replace(cell, end=largest) for name, cell in cells.items()}
+        self.cells = {name: cell if cell.end >= 0 else replace(cell, end=largest) for name, cell in cells.items()}
         self._series: dict[tuple[str, str, Coords], dict[str, Series]] = {}
 
     def measure(self, of: Statistic) -> dict[str, Measured]:
@@ -436,4 +441,4 @@ def _cells(table: pa.Table, ends: dict[str, int]) -> dict[str, LabelledRun]:
         return {}
     rows = table.group_by("cell", use_threads=False).aggregate([("step", "max")]).to_pylist()
     last = {row["cell"]: row["step_max"] for row in rows}
-    return {cell: LabelledRun(*of, last[cell], ends.get(cell, 0)) for cell, of in about(table).items()}
+    return {cell: LabelledRun(*of, last[cell], ends.get(cell, -1)) for cell, of in about(table).items()}

@@ -66,6 +66,7 @@ class Larger:
     by: float = 0.0
 
     def __post_init__(self):
+        _check_types(self, "by")
         than = normalised(self.than) if isinstance(self.than, Mapping) else tuple(normalised(s) for s in self.than)
         if than == ():
             raise ValueError(f"claim {self.name!r}: than names no setting; name at least one")
@@ -109,6 +110,7 @@ class Within:
     high: float = math.inf
 
     def __post_init__(self):
+        _check_types(self, "low", "high")
         if not self.low <= self.high or self.low == -math.inf == -self.high:
             bounds = f"between {self.low} and {self.high}"
             raise ValueError(f"claim {self.name!r}: {bounds}; give low, high or both, in order")
@@ -151,6 +153,7 @@ class Same:
     margin: float
 
     def __post_init__(self):
+        _check_types(self, "margin")
         if not 0 < self.margin < math.inf:
             raise ValueError(f"claim {self.name!r}: margin {self.margin} must be above 0; say what counts as the same")
         _prepare(self, at=normalised(self.at), as_=normalised(self.as_))
@@ -187,6 +190,7 @@ class Trend:
     at: Setting = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        _check_types(self)
         if self.over in self.at:
             raise ValueError(f"claim {self.name!r}: over and at both name {self.over!r}; leave it out of at")
         if self.of.best and self.of.best.label == self.over:
@@ -274,9 +278,16 @@ def _statistic(row: Mapping) -> Statistic:
     return make(Statistic, {**row, **best}, f"statistic {row.get('kind')!r}")
 
 
-def _prepare(claim: Claim, **values) -> None:
-    """Sets fields of a frozen claim while it is made. ValueError for a claim that is about no statistic."""
+def _check_types(claim: Claim, *numbers: str) -> None:
     if not isinstance(claim.of, Statistic):
         raise ValueError(f"claim {claim.name!r}: of {claim.of!r} is no statistic; write final({claim.of!r}), ...")
+    for name in numbers:
+        value = getattr(claim, name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"claim {claim.name!r}: {name} {value!r} is no number; give one")
+
+
+def _prepare(claim: Claim, **values) -> None:
+    """Sets fields of a frozen claim while it is made."""
     for name, value in values.items():
         object.__setattr__(claim, name, value)

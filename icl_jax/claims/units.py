@@ -19,12 +19,12 @@ class Undecidable(ValueError):
 
 @dataclass(frozen=True)
 class LabelledRun:
-    """A run as settings see it. last: its last step with results, -1 before; end: where it ends, 0 if not known."""
+    """A run as settings see it. last: its last step with results, -1 before; end: where it ends, -1 if not known."""
 
     labels: Mapping[str, Value]
     seeds: Mapping[str, int]
     last: int = -1
-    end: int = 0
+    end: int = -1
 
 
 PlannedRuns = Mapping[str, tuple[Mapping[str, Value], Mapping[str, int], int]]
@@ -48,8 +48,11 @@ def normalised(setting: Setting) -> dict[str, Value]:
 
 
 def _label(value) -> Value:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return float(value) if number else value if value is None else str(value)
+    if isinstance(value, tuple) and all(isinstance(v, int) for v in value):  # of layers, as `grid.label_of` names them
+        return ",".join(map(str, value)) or "all"
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    return value if value is None else str(value)
 
 
 def show(setting: Setting) -> str:

@@ -5,13 +5,14 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from icl_jax.registry import components
+from icl_jax.registry import check_chosen, components
 from icl_jax.runs import config as cfg
-from icl_jax.runs.runplan import config_to_json, plan_of
+from icl_jax.runs.runplan import config_to_json
 from icl_jax.sections import OTHER_SECTIONS
 from icl_jax.spec import HYPERS, SECTIONS, SEEDS, Hyper, Option, PartsSpec, options_of
 
@@ -30,13 +31,22 @@ def show(words: list[str], flags: Namespace) -> None:
     if not words and (flags.set or flags.changed):
         raise ValueError("icl config: name a config, whose fields are to be changed or compared with the defaults")
     console = Console() if sys.stdout.isatty() else Console(width=170)
-    defaults = config_to_json(cfg.default_config())
-    config = plan_of(cfg.config_of(words[0], flags.set)).config if words else defaults
+    config = cfg.config_of(words[0], flags.set) if words else cfg.default_config()
+    defaults = config_to_json(cfg.default_config(plugins=[entry["path"] for entry in config.plugins]))
+    config = config_to_json(_checked(config))
     changed = [row for row in _rows(config, defaults) if row[1] != row[2]]
     if words:
         console.print(_table(f"{words[0]}: {len(changed)} fields differ from the defaults", changed, with_default=True))
     if not flags.changed:
         console.print(_table("All fields", list(_rows(config, defaults)), with_default=False))
+
+
+def _checked(config: ConfigDict) -> ConfigDict:
+    """The config, refused for what is wrong with it by itself: its data may be elsewhere."""
+    concrete = cfg.override(config, {"bank.name": "glyphs"} if config.bank.name == "auto" else {})
+    check_chosen(cfg.run_spec(concrete))
+    cfg.members_of(config)
+    return config
 
 
 Row = tuple[str, Any, Any, str]  # field, value, default, meaning

@@ -87,7 +87,7 @@ def _parser(command: Command) -> _Parser:
 
 
 def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
-    default = "" if flag.default in (None, "", (), False) else f" (default: {flag.default})"
+    default = "" if flag.default in (None, "", (), [], False) else f" (default: {flag.default})"
     about: dict[str, Any] = {"dest": flag.name, "help": f"{flag.doc}{default}".replace("%", "%%")}
     if flag.kind is bool:
         parser.add_argument(f"--{flag.name}", action="store_true", **about)

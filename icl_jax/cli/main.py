@@ -2,7 +2,11 @@
 
 import importlib
 import importlib.metadata
+import os
+import signal
 import sys
+import types
+from typing import NoReturn
 
 from icl_jax.cli.commands import COMMANDS
 from icl_jax.cli.flags import Command, note, parse
@@ -47,7 +51,22 @@ def _main(typed: list[str]) -> None:
         return
     words, flags = parse(command, rest, note)
     module, _, function = command.run.partition(":")
-    getattr(importlib.import_module(module), function)(words, flags)
+    run = getattr(_imported(module), function)
+    run(words, flags)
+
+
+def _imported(name: str) -> types.ModuleType:
+    """A module, which may import JAX. An interrupt ends the process: raised in JAX's own callbacks it would be lost."""
+    before = signal.signal(signal.SIGINT, _leave)
+    try:
+        return importlib.import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(*_) -> NoReturn:
+    os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(130)  # nothing is written while modules are imported
 
 
 def find(typed: list[str]) -> tuple[Command | None, list[str]]:

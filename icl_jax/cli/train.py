@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from icl_jax.runs import api
-from icl_jax.runs.config import config_of
+from icl_jax.runs.config import config_of, load_module
 from icl_jax.training.parallel import join_processes, primary
 
 STOPPED = 75  # exit code of what a signal ended before its last step ("try again later", sysexits.h)
@@ -19,6 +19,8 @@ def train(words: list[str], flags: Namespace) -> None:
     run = api.train(config_of(words[0], flags.set))
     if not primary():
         return
+    if hasattr(load_module(words[0])[0], "get_sweep"):
+        print(f"{words[0]} defines a sweep too: icl sweep run {words[0]}")
     steps = run.config.train.num_steps
     damage = run.damage() if run.step >= steps else None
     if damage or run.step < steps:

@@ -29,7 +29,7 @@ def load_features(spec: BankSpec, members: Sequence) -> Bank:
     ValueError for members without an encoder, for files that are no features, and for encoders of different banks.
     """
     sources = list(dict.fromkeys(member.sources.get(SOURCE, "") for member in members))
-    if "" in sources:
+    if "" in sources or not sources:
         raise ValueError(
             f"bank {spec.name!r} ({spec.path}): what it holds is made by an earlier stage of a sweep; run it with `icl "
             "sweep run`, or use bank 'embeddings' with a file"

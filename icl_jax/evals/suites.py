@@ -16,7 +16,7 @@ from typing import Protocol
 from icl_jax.data.validate import banks_that_make_fresh
 from icl_jax.data.vocab import needed_labels
 from icl_jax.names import suggest
-from icl_jax.registry import check_options, find
+from icl_jax.registry import check_options, find, option_value
 from icl_jax.spec import SuiteSpec, TaskSpec, options_of
 
 _NO_MATCHING = ("guess_context", "majority", "frequent", "chance")
@@ -187,12 +187,14 @@ def _lookup(name: str, own: Mapping[str, SuiteSpec]) -> SuiteSpec:
 
 def _from_fields(name: str, fields: Mapping) -> SuiteSpec:
     known = options_of(SuiteSpec)
+    if not isinstance(fields, Mapping) and not hasattr(fields, "items"):
+        raise ValueError(f"evals.custom.{name} = {fields!r}: give its fields, such as {{'kind': 'fewshot'}}")
     for field, value in fields.items():
         if field not in known:
             raise ValueError(f"suite {name!r}: unknown field {field!r}{suggest(field, known)}")
         if (choices := known[field].choices) and value not in choices:
             raise ValueError(f"suite {name!r}: {field} = {value!r}{suggest(str(value), choices)}")
-    return SuiteSpec(**fields)
+    return SuiteSpec(**{n: option_value(f"evals.custom.{name}.{n}", value, known[n]) for n, value in fields.items()})
 
 
 class BankFacts(Protocol):

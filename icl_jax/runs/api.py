@@ -22,7 +22,7 @@ from icl_jax.members import Member, same_run, varied
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import Patch, identity_text
 from icl_jax.names import check_file_name, suggest
-from icl_jax.registry import check_option, components
+from icl_jax.registry import components, option_value
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
@@ -310,9 +310,24 @@ def train(
         _train_into(directory, work, progress and primary())
         barrier("trained")
         run = load_run(directory)
-        if primary() and work.experiment.plan.runtime.figures and not run.damage():
-            write_report(run)
+    if not patches:  # which a run does not keep
+        _score_added(load_run(directory))  # which keeps the table that it reads
+    if primary() and work.experiment.plan.runtime.figures and not run.damage():
+        write_report(run)
     return run
+
+
+def _score_added(run: Run) -> None:
+    """Scores evals that a config got after its run was trained, on the checkpoints that were kept."""
+    from icl_jax.runs.rescore import add_evals, missing_evals  # which scores with this module
+
+    if run.step < run.config.train.num_steps or run.damage() or not (lacks := missing_evals(run)):
+        return
+    names = ", ".join(dict.fromkeys(name for mine in lacks.values() for name in mine))
+    if jax.process_count() > 1:
+        warnings.warn(f"{run.directory} is not scored on {names}: run the same in one process for that", stacklevel=3)
+        return
+    add_evals(run, run.config)
 
 
 @contextlib.contextmanager
@@ -580,6 +595,8 @@ def score(
     patches: tuple[Patch, ...] = (),
 ) -> Scores:
     """Returns what `evaluate` makes a table of."""
+    if not isinstance(run, Run):
+        raise ValueError(f"evaluate takes a run, not {run!r}; open it with icl_jax.load_run(DIRECTORY)")
     enable_compilation_cache()
     found = rundir.read(run.directory)
     if found.get("origin", "") != _origin_id(found["start"], patches):
@@ -587,10 +604,13 @@ def score(
             f"{run.directory} was trained with other patches from Python, which act in evaluations too and which a run "
             "does not keep: give evaluate the same `patches` as train, or state them in config.patches"
         )
-    config = _evaluating(run, (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config)))
+    names = (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config))
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"evaluate takes names of suites and other evals, not {wrong[0]!r}")
+    config = _evaluating(run, names)
     if num_sequences is not None:
-        config.evals.num_sequences = num_sequences
-        check_option("num_sequences", num_sequences, options_of(OTHER_SECTIONS["evals"])["num_sequences"])
+        known = options_of(OTHER_SECTIONS["evals"])["num_sequences"]
+        config.evals.num_sequences = option_value("num_sequences", num_sequences, known)
     experiment = experiment_of(run, config, patches)
     population = experiment.population()
     layout = experiment.program.layout

@@ -114,6 +114,8 @@ def load_module(path: str | pathlib.Path) -> tuple[types.ModuleType, str | None]
     """Returns the module of a config file and the scale asked for (FILE:SCALE), or None."""
     name, _, scale = str(path).partition(":")
     path = pathlib.Path(name)
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory, of a run or a sweep perhaps; name the config file it came from")
     if not path.is_file():
         raise ValueError(f"no config file {path}")
     module_spec = importlib.util.spec_from_file_location(f"icl_config_{path.stem}", path)
@@ -213,10 +215,15 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
         for name in sections:
             if any(section is free for free in _free(config)) and name not in section:
                 section[name] = ConfigDict({}, type_safe=False)
-            section = section[name]
+            if not isinstance(section := section[name], ConfigDict):
+                raise ValueError(f"{path}: {name} is {section!r}, which has no fields; give them alone")
         old = section.get(leaf)  # a suite or an option of your own may be new
+        if value is None:
+            raise ValueError(f"{path} = None: give a value, such as {old!r}")
         if isinstance(old, tuple) and not isinstance(value, tuple | list):
             value = (value,)
+        if isinstance(old, str) and isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)  # a name of digits alone
         try:
             section[leaf] = tuple(value) if isinstance(value, list) else value
         except TypeError:

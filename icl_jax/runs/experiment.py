@@ -2,7 +2,8 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from icl_jax.models.taps import Patch
 from icl_jax.patches import check_patches
 from icl_jax.runs import config as cfg
 from icl_jax.runs.runplan import RunPlan, plan_of
-from icl_jax.spec import PatchNumbers, RunSpec
+from icl_jax.spec import PatchNumbers, RunSpec, SuiteSpec, TaskSpec
 from icl_jax.storage.arrays import MOST
 from icl_jax.training.parallel import choose_layout, local_batch
 from icl_jax.training.population import Population
@@ -115,8 +116,7 @@ def prepare_experiment(
     model = Model(spec.model, source.facts, spec.parts.frontend, spec.options)
     patches = taps.named((*patches_of(spec, [m.patches for m in members], model), *patches))
     if spec.evals.suites:
-        fewest_ways = int(min(hy.last(m.hypers["ways"]) for m in members))
-        validate_suites(spec.evals.suites, spec.task, source.loaded, _fewest_classes(members), fewest_ways=fewest_ways)
+        check_suites(spec.evals.suites, spec.task, source.loaded, members)
         seen = tuple(p.name for p in patches if p.during != "training")
         evals = (suites_eval(spec.evals, source, seen), *evals)
     evals = (*evals, *build_evals(spec, source))
@@ -171,6 +171,12 @@ def run_identity(config: ConfigDict, origin: str = "", schema: int = cfg.SCHEMA)
     """Returns the identity of the run of a config, without a look at the devices. See `config.cell_id`."""
     plan = plan_of(config)
     return plan.identity(plan.data_digest(), origin, schema)
+
+
+def check_suites(suites: Sequence[tuple[str, SuiteSpec]], task: TaskSpec, bank: Any, members: list[Member]) -> None:
+    """Raises ValueError for a suite that cannot be drawn for some of the members."""
+    fewest_ways = int(min(hy.last(m.hypers["ways"]) for m in members))
+    validate_suites(suites, task, bank, _fewest_classes(members), fewest_ways=fewest_ways)
 
 
 def _fewest_classes(members: list[Member]) -> int:

@@ -19,7 +19,7 @@ from icl_jax.inputs import Batch
 from icl_jax.members import Member
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import Patch, at_step, named
-from icl_jax.runs.experiment import Experiment, patches_of
+from icl_jax.runs.experiment import Experiment, check_suites, patches_of
 
 Patches = Sequence[Patch] | Mapping[str, Mapping[str, Any]]
 
@@ -46,6 +46,7 @@ def suite_batch(experiment: Experiment, member: int, suite: str, count: int) -> 
     source = check_exemplars(experiment.program.source, f"suite {suite!r}")
     own = dict(experiment.plan.spec.evals.suites)
     spec = own.get(suite) or dict(resolve_suites((suite,), {}))[suite]
+    check_suites([(suite, spec)], experiment.plan.spec.task, source.loaded, experiment.members)
 
     @jax.jit
     def draw(own, hypers, shared):
@@ -76,7 +77,9 @@ def apply(
 ) -> Output:
     """Returns the output of a run's model, as numpy arrays, with a warning for each patch that acts at `step` and
     changes nothing."""
-    model, given = experiment.model, patches
+    model = experiment.model
+    given = [patches] if isinstance(patches, Patch) else patches
+    record = (record,) if isinstance(record, str) else tuple(record)
     if isinstance(given, Mapping | ConfigDict):
         parsed = {name: language.parse(name, fields) for name, fields in sorted(given.items())}
         spec = dataclasses.replace(
@@ -85,12 +88,27 @@ def apply(
         own = patches_of(spec, [{name: numbers for name, (_, numbers) in parsed.items()}], model)
         given = jax.tree.map(lambda x: x[0], own)
     acting = at_step(named(given), step)
-    places = {"logits_at": logits_at} if isinstance(logits_at, str) else {"places": np.asarray(logits_at, np.int32)}
-    output = jax.device_get(_applied(model, tuple(record), variables, inputs, acting, model.shared(), **places))
+    where = {"logits_at": logits_at} if isinstance(logits_at, str) else {}
+    where = where or {"places": _places(logits_at, model, variables, inputs)}
+    output = jax.device_get(_applied(model, record, variables, inputs, acting, model.shared(), **where))
     for patch in acting:
         if patch.on and output.changed[patch.name] == 0:
             warnings.warn(f"patch {patch.name!r} changes nothing here", stacklevel=3)
     return output
+
+
+def _places(logits_at: Any, model: Model, variables: dict, inputs: Any) -> np.ndarray:
+    """The tokens, int32 (B, K), at which logits are wanted, checked."""
+    places = np.asarray(logits_at)
+    tokens = jax.eval_shape(lambda v, i: model.apply(v, i, record=("embed",)).taps["embed"], variables, inputs).shape
+    if places.ndim != 2 or len(places) != tokens[0] or places.dtype.kind not in "iu":
+        raise ValueError(
+            f"logits_at of shape {places.shape} and type {places.dtype}: give whole numbers (B, K), tokens of each of "
+            f"the {tokens[0]} sequences"
+        )
+    if places.size and not 0 <= places.min() <= places.max() < tokens[1]:
+        raise ValueError(f"logits_at {places.min()} to {places.max()} is not among the {tokens[1]} tokens, from 0 on")
+    return places.astype(np.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "record", "logits_at"))

@@ -220,8 +220,14 @@ def _differences(found: dict, experiment) -> str:
         old = _flat(config_to_json(cfg.default_config())) | old
     outside = ("out", "name", "evals.", "checkpoint.", "runtime.")
     names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n) and not n.startswith(outside)]
-    shown = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names[:6]] if old else []
+    shown = [f"{n} ({_text(old.get(n))} there, {_text(new.get(n))} here)" for n in names[:6]] if old else []
+    if names == ["train.num_steps"]:
+        shown.append(f"a schedule {new['train.schedule']!r} ends with the run, so that a longer one is another")
     return "; ".join(shown) or "the bank's content, what init_from or patches bring in, or the version of icl_jax"
+
+
+def _text(value) -> str:
+    return repr(value) if value == "" else str(value)
 
 
 def _flat(fields: dict, path: str = "") -> dict:

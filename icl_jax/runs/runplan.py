@@ -149,6 +149,8 @@ def concrete(config: ConfigDict) -> ConfigDict:
 def _check_keep(keep: Keep, save: int) -> None:
     """Steps to keep for good must be steps at which a checkpoint is made."""
     for step in (*keep.steps, keep.every):
+        if not isinstance(step, int) or isinstance(step, bool):
+            raise ValueError(f"checkpoint.keep_steps {step!r}: steps are whole numbers")
         if step % save:
             fits = max(1, round(step / save)) * save
             raise ValueError(

@@ -56,7 +56,7 @@ def over(path: str, values: Iterable, label: str | None = None) -> Grid:
     {'hypers.p_bursty': 0.9} {'p_bursty': 0.9}
     """
     label = label or path.rpartition(".")[2]
-    if not isinstance(values, Iterable) or isinstance(values, str):
+    if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
         raise ValueError(f"grid.over({path!r}, {values!r}): give several values, such as a tuple")
     return [Point({path: value}, {label: label_of(value)}) for value in values]
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from icl_jax import plugins
 from icl_jax.runs import api, rundir
 from icl_jax.runs.initial import Origin
+from icl_jax.runs.rescore import add_evals
 from icl_jax.runs.runplan import Start, config_from_json, config_to_json, eval_digests, eval_spec, plan_of, start_of
 from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint
 from icl_jax.storage.files import remove_tree, stamp
@@ -22,7 +23,6 @@ from icl_jax.sweep.cells import Cell
 from icl_jax.sweep.folder import Folder
 from icl_jax.sweep.handover import make_features, origin_of, taken_steps
 from icl_jax.sweep.plan import Planned, planned_from_json
-from icl_jax.sweep.rescore import add_evals
 from icl_jax.sweep.stages import FEATURES
 
 

@@ -66,6 +66,8 @@ def load_sheet(source: str | pathlib.Path, changes: dict | None = None) -> Sheet
         config, points = _today(config), [Point(_today_of(point.changes), point.labels) for point in points]
     own = {path: value for path, value in changes.items() if not path.startswith(_PREFIXES)}
     _check_not_swept(own, points)
+    if "out" in own:
+        raise ValueError(f"--set out={own['out']}: of a sweep --out=DIR says where it lies; config.out is of one run")
     changed = _changes_by_stage(stages, changes)
     return Sheet(
         str(source),
@@ -150,6 +152,8 @@ def _changes_by_stage(stages: Mapping[str, Stage], changes: dict) -> dict[str, d
     for path, value in changes.items():
         if path.startswith(_PREFIXES):
             name, _, field = path.partition(".")[2].partition(".")
+            if field in ("name", "out"):
+                raise ValueError(f"--set {path}: a stage is called as get_stages() says, and lies in its sweep")
             if name not in by_name:
                 raise ValueError(f"--set {path}: the sweep has no stage {name!r}{suggest(name, by_name)}")
             by_name[name][field] = value

@@ -1,11 +1,13 @@
 """A sweep: what a config file asks for, in a directory."""
 
+import contextlib
 import dataclasses
 import pathlib
 import warnings
 from collections.abc import Callable
 
 from icl_jax.claims import statements as claims
+from icl_jax.data.banks import AUTO
 from icl_jax.evals.metrics import OF_SUITE
 from icl_jax.headlines import headlines_of
 from icl_jax.names import check_file_name
@@ -13,6 +15,7 @@ from icl_jax.runs.config import more_of
 from icl_jax.runs.initial import STAGE
 from icl_jax.runs.runplan import config_to_json, suite_names
 from icl_jax.storage.paths import absolute, as_run_path
+from icl_jax.storage.sealed import DamagedFile
 from icl_jax.sweep.cells import Cell, describe_cell, expand
 from icl_jax.sweep.features import with_former_features
 from icl_jax.sweep.folder import Folder
@@ -76,7 +79,8 @@ class Sweep:
         evals = self.sheet.config.evals
         planned = {cell.id: (cell.labels, cell.member.seeds, cell.steps) for cell in self.cells}
         names = suite_names(self.sheet.config)
-        metrics = (*OF_SUITE, "changed") if self.sheet.config.patches else OF_SUITE
+        is_patched = any(cell.group.spec.patches for cell in self.cells)
+        metrics = (*OF_SUITE, "changed") if is_patched else OF_SUITE
         more = {name: each.every or evals.every for name, each in more_of(self.sheet.config)}
         claims.check_claims(self.sheet.claims, planned, names, metrics, evals.every, headlines_of(evals), more)
         self._check_eval_seeds()
@@ -152,7 +156,23 @@ def open_sweep(sheet: Sheet, out: str | pathlib.Path = "sweeps") -> Sweep:
     cells = _as_planned(expand(sheet.config, sheet.points, stages), folder)
     sweep = Sweep(sheet, folder, cells, tuple(opened))
     _check_taken(sweep)
+    for each in sweep.in_order():
+        _check_bank(each)
     return sweep
+
+
+def _check_bank(sweep: Sweep) -> None:
+    """Which bank "auto" is hangs on the shell: a sweep must not become another one by that."""
+    config = sweep.sheet.config
+    if config.bank.name != AUTO or not (sweep.folder.directory / "sweep.json").exists():
+        return
+    with contextlib.suppress(DamagedFile):  # it is written anew
+        there, here = sweep.folder.read()["config"]["bank"]["name"], sweep.cells[0].group.config.bank.name
+        if there != here:
+            raise ValueError(
+                f"{sweep.folder.directory} was planned on bank {there!r}, and here bank.name 'auto' is {here!r}: set "
+                f"TFDS_DATA_DIR (or bank.data_dir) as it was then, or --set bank.name={here} for runs on that one too"
+            )
 
 
 def _check_taken(sweep: Sweep) -> None:
