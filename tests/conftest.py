@@ -11,7 +11,7 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+if os.environ["JAX_PLATFORMS"] == "cpu" and "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
     # Tests compile many programs and run each for a moment: unoptimised machine code halves their time.
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 

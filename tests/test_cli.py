@@ -7,12 +7,15 @@ import subprocess
 import sys
 import textwrap
 
+import numpy
 import pytest
 
 from icl_jax import cli, default_config
+from icl_jax.bench import base, generators, population, steps, sweep
 from icl_jax.cli.commands import COMMANDS
 from icl_jax.cli.flags import parse
 from icl_jax.cli.main import find
+from icl_jax.runs.experiment import prepare_experiment
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 
@@ -179,3 +182,17 @@ def test_config_shows_every_field_and_what_differs(capsys):
 
 def test_version():
     assert icl("--version").startswith("icl_jax ")
+
+
+def test_every_benchmark_measures_runs_that_there_can_be(tmp_path, monkeypatch):
+    """Their settings are checked without a look at the clock."""
+    numpy.save(tmp_path / "features.npy", numpy.zeros((sweep.CLASSES, 1, sweep.FEATURES), numpy.float32))
+    settings = [steps.preset(name) for name in steps.ORIGINAL]
+    settings += [population.quickstart_like(4), generators.paper_config(), base._config(8, "bfloat16")]
+    settings += [sweep.singh_like(2, str(tmp_path / "features.npy"))]
+    for config in settings:
+        if "warmup_steps" in config.hypers:  # of the paper's schedule, of which a few steps are timed
+            config.hypers.warmup_steps = 1
+        assert prepare_experiment(config).members
+    monkeypatch.setattr(base, "step_ms", lambda experiment: len(experiment.members))
+    assert base._vectors_ms(8, "float32") == 8

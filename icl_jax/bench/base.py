@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from icl_jax.bench.measure import Row
 from icl_jax.bench.steps import preset, step_ms
+from icl_jax.runs import config as cfg
 from icl_jax.runs.experiment import prepare_experiment
 
 MEMBERS = (1, 8, 32)
@@ -29,11 +30,13 @@ def _config(members: int, dtype: str):
     config = preset("105px")
     config.model.dtype, config.runtime.batch_shards = dtype, 0
     config.hypers.p_bursty = tuple(i / max(1, members - 1) for i in range(members))
+    config.hypers.warmup_steps = 10
     config.train.num_steps = config.evals.every = config.checkpoint.every = config.runtime.chunk_steps = 50
     return config
 
 
 def _vectors_ms(members: int, dtype: str) -> float:
     config = _config(members, dtype)
+    config.bank = cfg.default_config().bank
     config.bank.name, config.bank.num_classes, config.model.encoder = "gaussian", 1623, "linear"
     return step_ms(prepare_experiment(config))

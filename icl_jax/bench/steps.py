@@ -33,13 +33,13 @@ ORIGINAL = {"105px": (1390, 1330), "28px": (199, 157), "symbols": (74, 66)}
 def preset(name: str):
     """Returns the paper's 12-layer preset at batch 32 on images of 105 or 28 pixels or on symbols."""
     config = cfg.default_config()
-    config.bank.image_size = 28 if name == "28px" else 105
-    config.bank.ink = 0.0
     config.task.num_common, config.task.num_holdout = 10, 10
-    config.model.num_layers, config.model.encoder, config.model.sync_batch_stats = 12, "resnet", False
+    config.model.num_layers, config.model.sync_batch_stats = 12, False
     config.runtime.batch_shards = math.gcd(jax.device_count(), config.train.batch_size)
     if name == "symbols":
         config.bank.name, config.model.encoder = "symbols", "embedding"
+    else:
+        config.bank.image_size, config.bank.ink, config.model.encoder = 28 if name == "28px" else 105, 0.0, "resnet"
     config.train.schedule = "rsqrt"
     config.hypers.learning_rate, config.hypers.warmup_steps = 3e-4, 4000
     steps = 2 if name == "105px" else 10
