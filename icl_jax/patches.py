@@ -64,8 +64,8 @@ def parse(name: str, fields: Mapping[str, Any]) -> tuple[PatchSpec, PatchNumbers
 
 
 def _value(where: str, value: Any, known: Option) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy
     if known.default == ():
-        value = value.ravel().tolist() if hasattr(value, "ravel") else value
         listed = value if isinstance(value, list | tuple | range) else (value,)
         return tuple(sorted({option_value(where, index, Option(0, "")) for index in listed}))
     if isinstance(known.default, float) and isinstance(value, float) and math.isinf(value):

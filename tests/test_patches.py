@@ -73,6 +73,7 @@ def config_with(**fields):
         ({"site": "attn"}, "no site 'attn' among .*did you mean 'attn_out'"),
         ({"site": "resid", "start": 3_000_000_000}, "step 3,000,000,000 is beyond the last that can be counted"),
         ({"site": "resid", "value": 1e39}, "value 1e.39 is more than a float32 holds"),
+        ({"site": "resid", "start": np.arange(2)}, "patches.x.start .0, 1. is no int"),
     ],
 )
 def test_what_a_patch_cannot_be_is_refused_before_anything_runs(fields, message):
@@ -96,6 +97,9 @@ def test_an_alias_and_the_order_of_layers_say_the_same():
     assert one == patches.parse("x", {"site": "attn_probs", "layers": [0, 1]})
     for layers in (range(2), np.arange(2)):
         assert one == patches.parse("x", {"site": "attn_probs", "layers": layers})
+    arrays = plan_of(config_with(x={"site": "pattern", "layers": np.arange(2), "value": np.float32(0.5)}))
+    assert arrays.members[0].patches["x"] == dataclasses.replace(one[1], value=0.5)
+    assert arrays.config["patches"]["x"]["layers"] == [0, 1]
     spaced = [patches.parse("x", {"site": "z", "tokens": text}) for text in ("label->query", " label  -> query")]
     assert {spec.tokens for spec, _ in spaced} == {"label -> query"}
 

@@ -229,8 +229,9 @@ def _digest(fields: list) -> str:
 
 
 def config_to_json(config: ConfigDict) -> dict:
-    """Returns the config as plain JSON values (tuples become lists)."""
-    return json.loads(json.dumps(config.to_dict(), default=list))
+    """Returns the config as plain JSON values (tuples become lists, as do arrays)."""
+    plain = lambda value: value.tolist() if hasattr(value, "tolist") else list(value)
+    return json.loads(json.dumps(config.to_dict(), default=plain))
 
 
 def config_from_json(fields: dict) -> ConfigDict:
