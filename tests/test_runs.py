@@ -17,6 +17,7 @@ from tiny import free_port, tiny_config
 
 import icl_jax
 from icl_jax import cli
+from icl_jax.models.taps import Patch
 from icl_jax.runs.config import override
 from icl_jax.storage.checkpoint import Checkpoints
 
@@ -74,12 +75,25 @@ def test_a_suite_that_is_added_to_a_finished_run_is_scored_on_what_was_kept(undi
     run = icl_jax.train(more, path, progress=False)
     found = run.table.filter(pc.field("suite") == "flipped")
     assert set(found["step"].to_pylist()) == {10, 20}
-    again = icl_jax.evaluate(run, "flipped", step=10)
-    value = lambda table, step: {
-        (r["member"], r["metric"]): r["value"] for r in table.to_pylist() if r["step"] == step and r["metric"] == "loss"
-    }
-    assert value(found, 10) == pytest.approx(value(again, 10))
+    from_the_start = icl_jax.train(more, tmp_path / "other", progress=False).table
+    columns = ["member", "suite", "metric", "step", "value"]
+    rows = lambda table: sorted(map(str, table.select(columns).to_pylist()))
+    assert rows(run.table) == rows(from_the_start.filter((pc.field("suite") != "flipped") | (pc.field("step") > 0)))
     assert len(icl_jax.train(more, path, progress=False).table) == len(run.table)
+
+
+def test_a_suite_added_to_a_run_with_patches_from_python_is_scored_under_them(tmp_path, capsys):
+    config, patches = tiny_config(), (Patch("embed", "multiply", value=0.5),)
+    icl_jax.train(config, tmp_path / "run", progress=False, patches=patches)
+    config.evals.suites = (*config.evals.suites, "flipped")
+    run = icl_jax.train(config, tmp_path / "run", patches=patches)
+    assert "flipped: scored on the checkpoints of steps 10, 20" in capsys.readouterr().out
+    again = icl_jax.evaluate(run, "flipped", patches=patches)
+    end = lambda table: table.filter((pc.field("suite") == "flipped") & (pc.field("step") == 20))["value"].to_numpy()
+    np.testing.assert_array_equal(end(run.table), end(again))
+    for wrong in (3, [3]):
+        with pytest.raises(ValueError, match="evaluate takes names of suites and other evals, not 3"):
+            icl_jax.evaluate(run, wrong, patches=patches)
 
 
 def test_what_makes_a_longer_run_another_is_said(tmp_path):

@@ -21,7 +21,7 @@ from icl_jax.inputs import Batch
 from icl_jax.members import Member, same_run, varied
 from icl_jax.models.build import Model, Output
 from icl_jax.models.taps import Patch, identity_text
-from icl_jax.names import check_file_name, suggest
+from icl_jax.names import check_file_name, few, suggest
 from icl_jax.registry import components, option_value
 from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
@@ -310,14 +310,13 @@ def train(
         _train_into(directory, work, progress and primary())
         barrier("trained")
         run = load_run(directory)
-    if not patches:  # which a run does not keep
-        _score_added(load_run(directory))  # which keeps the table that it reads
+    _score_added(load_run(directory), patches, progress)  # a run keeps the table that it has read
     if primary() and work.experiment.plan.runtime.figures and not run.damage():
         write_report(run)
     return run
 
 
-def _score_added(run: Run) -> None:
+def _score_added(run: Run, patches: tuple, progress: bool) -> None:
     """Scores evals that a config got after its run was trained, on the checkpoints that were kept."""
     from icl_jax.runs.rescore import add_evals, missing_evals  # which scores with this module
 
@@ -327,7 +326,9 @@ def _score_added(run: Run) -> None:
     if jax.process_count() > 1:
         warnings.warn(f"{run.directory} is not scored on {names}: run the same in one process for that", stacklevel=3)
         return
-    add_evals(run, run.config)
+    if progress:
+        print(f"{names}: scored on the checkpoints of steps {few(list(lacks))}")
+    add_evals(run, run.config, patches)
 
 
 @contextlib.contextmanager
@@ -604,7 +605,8 @@ def score(
             f"{run.directory} was trained with other patches from Python, which act in evaluations too and which a run "
             "does not keep: give evaluate the same `patches` as train, or state them in config.patches"
         )
-    names = (evals,) if isinstance(evals, str) else tuple(evals or eval_names(run.config))
+    given = evals if isinstance(evals, Iterable | None) else (evals,)
+    names = (given,) if isinstance(given, str) else tuple(given or eval_names(run.config))
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise ValueError(f"evaluate takes names of suites and other evals, not {wrong[0]!r}")
     config = _evaluating(run, names)

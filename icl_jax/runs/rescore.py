@@ -13,11 +13,11 @@ from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.metrics import MetricsWriter
 
 
-def add_evals(run: api.Run, config: ConfigDict) -> None:
+def add_evals(run: api.Run, config: ConfigDict, patches: tuple = ()) -> None:
     """Makes the metrics of a trained run hold what the evals of a config ask for, as far as checkpoints were kept.
 
     Of the checkpoints those count that lie on a step at which the eval runs, and the newest. A damaged one is passed
-    over with a warning, but for the newest: DamagedCheckpoint.
+    over with a warning, but for the newest: DamagedCheckpoint. patches: those from Python of its training.
     """
     run = dataclasses.replace(run, config=config)
     writer = MetricsWriter(run.directory / "metrics", eval_digests(eval_spec(config)))
@@ -25,7 +25,7 @@ def add_evals(run: api.Run, config: ConfigDict) -> None:
     with sole_writer(run.directory):
         for step, names in missing_evals(run).items():
             try:
-                scores = api.score(run, names, step=step)
+                scores = api.score(run, names, step=step, patches=patches)
             except DamagedCheckpoint as fault:
                 if step == newest:
                     raise
