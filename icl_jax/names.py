@@ -1,6 +1,7 @@
-"""Help for mistyped names, and names that cannot be files."""
+"""Help for mistyped names, names that cannot be files, and labels of values."""
 
 import difflib
+import numbers
 import re
 from collections.abc import Iterable
 
@@ -33,3 +34,18 @@ def check_file_name(what: str, name: str) -> None:
             f"{what} {name!r} is no plain file name: use letters, digits and . _ - alone (not . or ..), "
             f"such as {plain!r}"
         )
+
+
+def label_of(value) -> float | str:
+    """Returns the label of a value: numbers as float, everything else as text (several whole numbers, such as layers:
+    "0,1", or "all" for none).
+
+    >>> grid.label_of(2), grid.label_of("rare"), grid.label_of((0, 1)), grid.label_of(())
+    (2.0, 'rare', '0,1', 'all')
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy
+    if isinstance(value, list | tuple | range) and all(isinstance(v, numbers.Integral) for v in value):
+        return ",".join(map(str, value)) or "all"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return str(value)

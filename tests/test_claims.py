@@ -595,6 +595,7 @@ def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(o
         (claims.onset("train"), "onset of 'train': floor and ceiling are of suites"),
         (claims.onset("along"), "onset of 'along': floor and ceiling are of suites"),
         (claims.peak("icl", select="along"), "accuracy of 'along' cannot choose for 'headline_icl'"),
+        (claims.final("icl", "copied").best_of("draw", select="train"), "no metric 'copied'"),
         (claims.peak("along", "chosen", coords={"position": 1}), "of 'chosen' are not its axes"),
         (
             claims.final("along", coords={"position": 1}).best_of("draw", select="chosen"),
@@ -614,8 +615,8 @@ def test_what_cannot_be_chosen_by_is_caught_before_any_run(of, problem):
 
 def test_a_setting_of_several_layers_finds_their_label():
     table = table_of(labels={P: (0.5,), "layers": ("0,1", "all")})
-    assert verdict(claims.within("x", ICL, {"layers": (0, 1)}, low=0), table).n == 5
-    assert verdict(claims.within("x", ICL, {"layers": ()}, low=0), table).n == 5
+    for layers in ((0, 1), [0, 1], range(2), np.arange(2), ()):
+        assert verdict(claims.within("x", ICL, {"layers": layers}, low=0), table).n == 5
 
 
 def test_runs_that_end_where_they_begin_are_finished():

@@ -32,6 +32,11 @@ class Best:
     label: str
     select: str
 
+    def __post_init__(self):
+        for name in ("label", "select"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"best_of with {name} {value!r}: give its name")
+
 
 @dataclasses.dataclass(frozen=True)
 class Statistic:
@@ -61,14 +66,15 @@ class Statistic:
     def __post_init__(self):
         object.__setattr__(self, "coords", coords_of(self.coords))  # of a claim that was stored: lists
         for name in ("suite", "metric", "select"):
-            if not isinstance(value := getattr(self, name), str | None):
+            if not isinstance(value := getattr(self, name), str if name == "suite" else str | None):
                 raise ValueError(f"statistic {self.kind!r} with {name} {value!r}: give its name")
-        if self.window is not None and not isinstance(self.window, int):
-            raise ValueError(f"statistic {self.kind!r} with window {self.window!r}: a window is whole steps")
         if self.kind not in KINDS:
             raise ValueError(f"unknown statistic {self.kind!r}{suggest(self.kind, KINDS)}")
-        if self.step is not None and not isinstance(self.step, int):
-            raise ValueError(f"statistic {self.kind!r} at step {self.step!r}: a step is a whole number")
+        for name in ("step", "window"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer | None):
+                raise ValueError(f"statistic {self.kind!r} with {name} {value!r}: give whole steps")
+            object.__setattr__(self, name, value if value is None else int(value))
         if (self.step is None) == (self.kind == "at"):
             raise ValueError(f"statistic {self.kind!r} with step {self.step}: 'at' takes one, the others take none")
         if self.select is not None and self.kind not in ("peak", "decay"):

@@ -191,6 +191,8 @@ class Trend:
 
     def __post_init__(self):
         _check_types(self)
+        if not isinstance(self.over, str):
+            raise ValueError(f"claim {self.name!r}: over {self.over!r} is no label; give its name")
         if self.over in self.at:
             raise ValueError(f"claim {self.name!r}: over and at both name {self.over!r}; leave it out of at")
         if self.of.best and self.of.best.label == self.over:
@@ -279,12 +281,15 @@ def _statistic(row: Mapping) -> Statistic:
 
 
 def _check_types(claim: Claim, *numbers: str) -> None:
+    if not isinstance(claim.name, str):
+        raise ValueError(f"a claim is called {claim.name!r}: give its name, a sentence that says what is claimed")
     if not isinstance(claim.of, Statistic):
         raise ValueError(f"claim {claim.name!r}: of {claim.of!r} is no statistic; write final({claim.of!r}), ...")
     for name in numbers:
         value = getattr(claim, name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ValueError(f"claim {claim.name!r}: {name} {value!r} is no number; give one")
+        _prepare(claim, **{name: value.item() if isinstance(value, np.number) else value})
 
 
 def _prepare(claim: Claim, **values) -> None:

@@ -4,9 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from icl_jax.names import suggest
+from icl_jax.names import label_of, suggest
 
 Value = float | str | None
 Setting = Mapping[str, Value]
@@ -44,15 +42,7 @@ def normalised(setting: Setting) -> dict[str, Value]:
     """
     if not isinstance(setting, Mapping):
         raise ValueError(f"setting {setting!r} is no dict of labels; write it as {{label: value}}")
-    return {name: _label(value) for name, value in setting.items()}
-
-
-def _label(value) -> Value:
-    if isinstance(value, tuple) and all(isinstance(v, int) for v in value):  # of layers, as `grid.label_of` names them
-        return ",".join(map(str, value)) or "all"
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return float(value)
-    return value if value is None else str(value)
+    return {name: value if value is None else label_of(value) for name, value in setting.items()}
 
 
 def show(setting: Setting) -> str:

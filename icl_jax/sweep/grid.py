@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from icl_jax.names import label_of
+
 
 @dataclass(frozen=True)
 class Point:
@@ -55,6 +57,8 @@ def over(path: str, values: Iterable, label: str | None = None) -> Grid:
     {'hypers.p_bursty': 0} {'p_bursty': 0.0}
     {'hypers.p_bursty': 0.9} {'p_bursty': 0.9}
     """
+    if not isinstance(path, str):
+        raise ValueError(f"grid.over({path!r}, ...): give the name of a field, such as 'hypers.p_bursty'")
     label = label or path.rpartition(".")[2]
     if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
         raise ValueError(f"grid.over({path!r}, {values!r}): give several values, such as a tuple")
@@ -213,20 +217,6 @@ def _ordered(low: float, high: float) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"a draw from {low} to {high}: low must be below high")
     return low, high
-
-
-def label_of(value) -> float | str:
-    """Returns the label of a value: numbers as float, everything else as text (whole numbers in a tuple, such as
-    layers: "0,1", or "all" for none).
-
-    >>> grid.label_of(2), grid.label_of("rare"), grid.label_of((0, 1)), grid.label_of(())
-    (2.0, 'rare', '0,1', 'all')
-    """
-    if isinstance(value, tuple) and all(isinstance(v, int) for v in value):
-        return ",".join(map(str, value)) or "all"
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return float(value)
-    return str(value)
 
 
 def _merge(points: Iterable[Point]) -> Point:
