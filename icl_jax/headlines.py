@@ -130,8 +130,8 @@ def headlines_of(evals: Mapping[str, Any], suites: Sequence[str] | None = None) 
         named = {title: evals[field] for field, title in DEFAULTS.items()}
         for field, suite in zip(DEFAULTS, named.values(), strict=True):
             if suites is not None and suite not in suites and (suites or suite):
-                way_out = "add it there, or name" if suite else "to show another, name it, or state"
-                way_out += " another one of them" if suite else " evals.headlines"
+                way_out = "add it there, or name another one of them"
+                way_out = way_out if suite else "name one; evals.headlines may show one alone"
                 raise ValueError(f"evals.{field} = {suite!r} is not among evals.suites {list(suites)}; {way_out}")
         return tuple(Headline(title, suite) for title, suite in named.items() if suite)
     found = tuple(_headline(fields) for fields in stated)

@@ -57,8 +57,8 @@ def load_all(paths: Iterable[str | pathlib.Path]) -> tuple[dict[str, str], ...]:
         ...
     ValueError: two plugins are called 'falling', by which what they register is told apart; rename one
     """
-    if isinstance(paths, str):
-        raise ValueError(f"plugins {paths!r}: give a list of files, such as plugins=[{paths!r}]")
+    if isinstance(paths, str | pathlib.Path):
+        raise ValueError(f"plugins {str(paths)!r}: give a list of files, such as plugins=[{str(paths)!r}]")
     paths = [pathlib.Path(path) for path in paths]
     names = [path.stem for path in paths]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -1,7 +1,9 @@
 """What is typed wrong ends with a sentence that names the value, the limit and the way out."""
 
+import contextlib
 import importlib
 import io
+import pathlib
 import signal
 
 import jax
@@ -13,6 +15,8 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax import cli, grid, registry
+from icl_jax.bench import run as benchmarks
+from icl_jax.bench.measure import Row
 from icl_jax.claims.judge import Bound, Verdict
 from icl_jax.data.types import ROLE_NAMES
 from icl_jax.data.vectors import load_embeddings
@@ -22,6 +26,7 @@ from icl_jax.report.style import along, marks_of
 from icl_jax.runs import api
 from icl_jax.runs import config as cfg
 from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.sampling import show_bank
 from icl_jax.spec import BankSpec
 from icl_jax.sweep import commands, memory
 from icl_jax.sweep.cells import expand
@@ -91,6 +96,9 @@ MANY = {"hypers.p_bursty": tuple(np.linspace(0, 1, 400)), "seeds.data": SEEDS, "
         ({"train.num_steps": None}, "train.num_steps = None: give a value, such as 20"),
         ({"checkpoint.keep_steps": None}, "checkpoint.keep_steps = None: give a value"),
         ({"patches.cut": 3, "patches.cut.site": "resid"}, "patches.cut.site: cut is 3, which has no fields"),
+        ({"evals.more.x.use": "positions", "evals.more.x": 3}, "evals.more.x = 3: give its fields, such as"),
+        ({"model": None}, "model = None: give its fields, such as model.NAME"),
+        ({"patches.cut.site": None}, "patches.cut.site = None: give a value$"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, words):
@@ -115,7 +123,7 @@ def test_settings_that_cannot_be_are_refused(changes, words):
         ({"checkpoint.keep_steps": ("a",)}, "checkpoint.keep_steps 'a': steps are whole numbers"),
         ({"evals.custom.own": 3}, "evals.custom.own = 3: give its fields"),
         ({"evals.custom.own": {"ways": "two"}}, "evals.custom.own.ways 'two' is no int"),
-        ({"evals.icl": ""}, "evals.icl = '' is not among .*state evals.headlines"),
+        ({"evals.icl": ""}, "evals.icl = '' is not among .*name one; evals.headlines may show one alone"),
         ({"evals.headlines": ({"title": "x", "eval": "flipped", "metric": 3},)}, "metric 3: give its name"),
         ({"evals.custom.train": {"kind": "no_support"}}, "evals.custom.train: 'train' has a meaning in the table"),
         ({"evals.custom.iwl": {"kind": "no_support"}}, "'iwl' is also the title of a headline, which shows 'no_supp"),
@@ -320,12 +328,18 @@ def test_an_effect_has_a_scale():
         (lambda: icl_jax.grid.over("hypers.p_bursty", 3), "give several values, such as a tuple"),
         (lambda: icl_jax.grid.over("hypers.p_bursty", {"x": 1}), "give several values, such as a tuple"),
         (lambda: icl_jax.claims.final(3), "with suite 3: give its name"),
-        (lambda: icl_jax.claims.final("train", "loss", window=10.5), "window 10.5: a window is whole steps"),
+        (lambda: icl_jax.claims.final("train", "loss", window=10.5), "window 10.5: give whole steps"),
         (lambda: icl_jax.claims.larger("x", icl_jax.claims.final("icl"), {}, [{}], by="1"), "by '1' is no number"),
         (lambda: icl_jax.evaluate("runs/quickstart"), "evaluate takes a run, not 'runs/quickstart'; open it with"),
         (lambda: icl_jax.default_config(plugins="x.py"), "give a list of files, such as plugins=.'x.py'."),
+        (lambda: icl_jax.default_config(plugins=pathlib.Path("x.py")), "give a list of files, such as .*'x.py'."),
         (lambda: icl_jax.load_config("configs"), "configs is a directory, of a run or a sweep perhaps"),
-        (lambda: icl_jax.claims.at("icl", "x"), "a step is a whole number"),
+        (lambda: icl_jax.claims.at("icl", "x"), "with step 'x': give whole steps"),
+        (lambda: icl_jax.claims.at("icl", True), "with step True: give whole steps"),
+        (lambda: icl_jax.claims.final("icl").best_of("draw", select=3), "best_of with select 3: give its name"),
+        (lambda: icl_jax.claims.trend("x", icl_jax.claims.final("icl"), over=3), "over 3 is no label"),
+        (lambda: icl_jax.claims.trend(3, icl_jax.claims.final("icl"), over="p"), "a claim is called 3"),
+        (lambda: icl_jax.grid.over(3, (0, 1)), "give the name of a field"),
         (lambda: registry.shared("learning_rat"), "there is no hyper 'learning_rat'; did you mean 'learning_rate'"),
         (lambda: registry.load("math"), "names no function; write it as module:function"),
     ],
@@ -342,6 +356,8 @@ def test_a_claim_is_stored_without_its_defaults():
 
 def test_a_name_of_digits_is_a_name():
     assert cfg.override(tiny_config(), {"name": 2024}).name == "2024"
+    typed = ["name=2e3", "stages.grow.bank.path=007", "evals.icl='iid'", "hypers.learning_rate=1e-3", "patches.x=1,2"]
+    assert list(cfg.parse_changes(typed).values()) == ["2e3", "007", "iid", 1e-3, (1, 2)]
 
 
 def test_a_sweep_stays_on_the_bank_that_auto_was(omniglot_dir, tmp_path, monkeypatch):
@@ -377,3 +393,33 @@ def test_of_a_sweep_the_directory_is_a_flag(tmp_path):
     for changes, words in (({"out": "x"}, "of a sweep --out=DIR says"), ({"stages.grow.name": "x"}, "is called as")):
         with pytest.raises(ValueError, match=words):
             load_sheet(tmp_path / "sweep.py", changes)
+
+
+def test_a_claim_may_be_about_a_patch_that_the_grid_brings(tmp_path):
+    config = tiny_config(hypers__p_bursty=0.5, seeds__init=0, seeds__data=0)
+    claim = icl_jax.claims.within("x", icl_jax.claims.final("icl", "changed", coords={"patch": "cut"}), {}, low=0)
+    for patch, context in (({"patches.cut.site": "resid"}, contextlib.nullcontext()), ({}, pytest.raises(ValueError))):
+        sheet = Sheet("here", "A sweep.", config, [grid.Point(patch)], [claim], {}, {})
+        with context:
+            open_sweep(sheet, tmp_path).check()
+
+
+def test_features_of_a_stage_have_no_bank_before_it(tmp_path):
+    config = tiny_config()
+    config.bank.name, config.bank.path = "features", "stage:encoders"
+    with pytest.raises(ValueError, match="made by an earlier stage of a sweep; run it with `icl sweep run`"):
+        show_bank(config, tmp_path / "bank.png")
+
+
+def test_a_benchmark_shows_each_figure_as_it_comes(monkeypatch, capsys):
+    shown = []
+
+    def bench():
+        for name in ("first", "second"):
+            shown.append(capsys.readouterr().out)
+            yield Row(name, 1234.5, "steps/s")
+
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "sweep", bench)
+    benchmarks.run_benchmarks(["sweep"])
+    assert "sweep: compiling" in shown[0] and "first" in shown[1] and "1,234.5 steps/s" in shown[1]
+    assert "second" in capsys.readouterr().out

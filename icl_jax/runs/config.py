@@ -162,14 +162,26 @@ def _fault(path: pathlib.Path, error: Exception) -> str:
 
 
 def parse_changes(texts: list[str]) -> dict:
-    """Returns {"train.num_steps": 100} of ["train.num_steps=100"]. ValueError for a text without '='."""
-    changes = {}
+    """Returns {"train.num_steps": 100} of ["train.num_steps=100"], what a user typed for fields that hold a text as
+    it stands. ValueError for a text without '='."""
+    changes, defaults = {}, default_config()
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--set {text}: give FIELD=VALUE, such as --set train.num_steps=1000")
         changes[path] = _value(value)
+        if _holds_text(defaults, path) and not isinstance(changes[path], str | None):
+            changes[path] = value  # 2e3 is a name too
     return changes
+
+
+def _holds_text(defaults: ConfigDict, path: str) -> bool:
+    """Whether a field, of a run or of a stage of a sweep (stages.NAME.FIELD), is a text by default."""
+    if path.startswith(("stages.", "features.")):
+        path = path.split(".", 2)[-1]
+    section, _, leaf = path.rpartition(".")
+    node = defaults.get(section) if section else defaults
+    return isinstance(node, ConfigDict) and isinstance(node.get(leaf), str)
 
 
 def _value(text: str) -> Any:
@@ -218,8 +230,10 @@ def override(config: ConfigDict, changes: dict) -> ConfigDict:
             if not isinstance(section := section[name], ConfigDict):
                 raise ValueError(f"{path}: {name} is {section!r}, which has no fields; give them alone")
         old = section.get(leaf)  # a suite or an option of your own may be new
+        if isinstance(old, ConfigDict) and not isinstance(value, ConfigDict | Mapping):
+            raise ValueError(f"{path} = {value!r}: give its fields, such as {path}.NAME = VALUE")
         if value is None:
-            raise ValueError(f"{path} = None: give a value, such as {old!r}")
+            raise ValueError(f"{path} = None: give a value" + (f", such as {old!r}" if old is not None else ""))
         if isinstance(old, tuple) and not isinstance(value, tuple | list):
             value = (value,)
         if isinstance(old, str) and isinstance(value, int | float) and not isinstance(value, bool):
