@@ -96,8 +96,9 @@ def _sheets(words: list[str], flags: Namespace) -> list[tuple[Sheet, pathlib.Pat
             folder = Folder(as_path(arg))
             about = folder.read()
             if folder.is_stage:
-                raise ValueError(f"{arg} is a stage: it runs with its sweep, {folder.directory.parent.parent}")
-            sheet = load_sheet(about["source"], about["changes"] | changes)
+                raise ValueError(f"{arg} is a stage: it runs with its sweep, {folder.whole}")
+            before = {field: value for field, value in about["changes"].items() if field != "out"}  # once taken in vain
+            sheet = load_sheet(about["source"], before | changes)
             if folder_of(sheet, folder.directory.parent) != folder:
                 raise ValueError(
                     f"{folder.directory}: the sweep of {about['source']} is called {sheet.name!r} and lies in a "

@@ -236,7 +236,7 @@ def _environment(folder: Folder) -> dict:
 def _command(folder: Folder, found: dict) -> str:
     """What was typed to run the sweep; of a stage, the sweep that it is a stage of."""
     if folder.is_stage:
-        folder = Folder(folder.directory.parent.parent)
+        folder = Folder(folder.whole)
         found = folder.read()
     place = folder.directory.parent
     out = [] if str(place) == "sweeps" else ["--out", str(place)]
