@@ -18,15 +18,14 @@ from icl_jax import Stage, grid
 
 ENCODERS = grid.product(grid.over("hypers.p_bursty", (0, 1)), grid.seeds(2))
 
-def make(steps):
-    config = tiny_config(hypers__p_bursty=0.9, seeds__init=0, seeds__data=0)
+def make(steps, **changes):
+    config = tiny_config(hypers__p_bursty=0.9, seeds__init=0, seeds__data=0, **changes)
     config.name, config.train.num_steps = "attacked", steps
     config.evals.every, config.checkpoint.every, config.runtime.chunk_steps = 60, 20, 10
     return config
 
 def get_stages():
-    encoder, reader = make(120), make(300)
-    encoder.bank.name, encoder.bank.image_size, encoder.model.encoder = "glyphs", 12, "mlp"
+    encoder, reader = make(120, bank__name="glyphs", bank__image_size=12, model__encoder="mlp"), make(300)
     reader.bank.name, reader.bank.path = "features", "stage:encoders"
     return {{"encoders": Stage(encoder, ENCODERS), "grow": Stage(reader, grid.follow(ENCODERS))}}
 
