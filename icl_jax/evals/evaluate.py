@@ -78,6 +78,8 @@ class SuitesEval:
         return make_set(self.spec, self.source, tables, h, seed)
 
     def run(self, model, variables, eval_set: EvalSet, context) -> dict[str, jax.Array]:
+        """Returns the scores of all suites (`score_set`), of the model as it is patched."""
+
         def predict(seqs: Sequence, keys: Key[Array, "B"]) -> tuple[jax.Array, dict]:
             inputs = self.source.inputs(context.tables, context.shared, context.h, seqs)
             how = {"patches": context.patches, "shared": context.model_shared}

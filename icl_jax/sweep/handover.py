@@ -47,6 +47,7 @@ class OfStage:
         return keeps_seed(self.how.leaves)
 
     def apply(self, fresh: MemberState) -> MemberState:
+        """See `Origin`."""
         found = self._found([_cell_and_step(member.sources[START]) for member in self.members])
         parts = [parts_of(state, self.how.optimiser) for state in found]
         alike: dict[str, list[int]] = {}  # members whose parts have the same shapes
@@ -153,14 +154,18 @@ def _is_good(file: pathlib.Path, good: set[pathlib.Path]) -> bool:
     return file in good
 
 
-def taken_steps(stage: Folder) -> dict[str, set[int]]:
-    """Returns the steps at which later stages take a stage's cells, by cell, as far as they are planned."""
-    places = [stage.whole, *children(stage.whole / "stages")]
-    taken: dict[str, set[int]] = {}
-    for planned in itertools.chain.from_iterable(Folder(place).plan() for place in places):
-        for source in itertools.chain.from_iterable(member.sources.values() for member in planned.members):
-            cell, step = _cell_and_step(source)
-            taken.setdefault(cell, set()).add(step)
+def taken_steps(stage: Folder) -> dict[str, dict[int, bool]]:
+    """Returns the steps at which later stages take a stage's cells, by cell, as far as they are planned, and whether
+    the checkpoint is needed still: by a population that is not done, for more than features that are made."""
+    taken: dict[str, dict[int, bool]] = {}
+    for later in map(Folder, [stage.whole, *children(stage.whole / "stages")]):
+        for planned in later.plan():
+            is_open = not later.done_file(planned.id).is_file()
+            for what, source in itertools.chain.from_iterable(m.sources.items() for m in planned.members):
+                cell, step = _cell_and_step(source)
+                is_made = what == BANK and (stage.directory / FEATURES / file_name(source)).is_file()
+                steps = taken.setdefault(cell, {})
+                steps[step] = steps.get(step, False) or (is_open and not is_made)
     return taken
 
 

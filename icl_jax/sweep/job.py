@@ -28,8 +28,8 @@ from icl_jax.sweep.stages import FEATURES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A population of the plan and the config it is to be trained with now. keeps: steps at which later stages take its
-    cells."""
+    """A population of the plan and the config it is to be trained with now. keeps: steps at which later stages will
+    take its cells."""
 
     planned: Planned
     config: ConfigDict
@@ -82,9 +82,10 @@ def make_jobs(folder: Folder, cells: list[Cell]) -> list[Job]:
         wanted = [by_id[id_] for id_ in planned.cells if id_ in by_id]
         if wanted:
             config = config_for(max(wanted, key=lambda cell: cell.steps), planned)
-            kept, steps = config.checkpoint, set().union(*(taken.get(cell, ()) for cell in planned.cells))
-            kept.keep_steps = (*kept.keep_steps, *sorted(step for step in steps if step % kept.every == 0))
-            jobs.append(Job(planned, config, frozenset(s for s in steps if s <= config.train.num_steps)))
+            kept, steps = config.checkpoint, [at for cell in planned.cells for at in taken.get(cell, {}).items()]
+            kept.keep_steps = (*kept.keep_steps, *sorted({step for step, _ in steps if step % kept.every == 0}))
+            needed = frozenset(step for step, is_needed in steps if is_needed and step <= config.train.num_steps)
+            jobs.append(Job(planned, config, needed))
     return jobs
 
 
