@@ -47,7 +47,7 @@ class Positions:
         return sequences, model_keys(self.suite_name, self.count, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
-        """Returns loss and accuracy at each item, means over the sequences."""
+        """Returns loss, accuracy and whether the class was shown before, at each item: means over the sequences."""
 
         active = self.source.active_labels(context.tables, context.h)
 
