@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 
 @flax.struct.dataclass
@@ -43,6 +44,37 @@ class Roles:
 
     sets: Mapping[str, jax.Array]
     demonstration: jax.Array
+
+    def after(self, before: "Roles") -> "Roles":
+        """Returns the roles of other tokens, (B or 1, S), and then these: (B, S + N)."""
+        join = lambda a, b: jnp.concatenate([jnp.broadcast_to(a, (b.shape[0], a.shape[1])), b], axis=1)
+        sets = {name: join(before.sets[name], own) for name, own in self.sets.items()}
+        return Roles(sets, join(before.demonstration, self.demonstration))
+
+
+@flax.struct.dataclass
+class Tokens:
+    """Texts as tokens; B sequences of N, padded at the end, where no token of theirs sees it.
+
+    ids: int32 (B, N). length: int32 (B,), tokens before the padding. roles: of the tokens, sets `TEXT_SETS`.
+    """
+
+    ids: jax.Array
+    length: jax.Array
+    roles: Roles
+
+
+# What a token of a prompt may be. label: of a demonstration's label the token that tells it from the others; forerunner:
+# the one before it; format: the template's in demonstrations, forerunners among them; text: of demonstrations; answer:
+# labels of the query's class; query: the last token, which predicts; query_text: the query's own; first: of the prompt.
+TEXT_SETS = ("label", "forerunner", "format", "text", "answer", "query", "query_text", "first")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFacts:
+    """What the frontend of texts must know of them. vocab_size: of the tokenizer, or of the model that was imported."""
+
+    vocab_size: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A member of a population: one run, by all in which members of one program may differ."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from icl_jax import hypers as hy
 from icl_jax import patches
@@ -26,15 +27,12 @@ class Member:
         return {n: float(hy.last(v)) for n, v in self.hypers.items()} | patches.settings(self.patches)
 
 
-def same_run(members: list[Member], initialised: bool = True) -> tuple[int, int] | None:
-    """Returns two members that are the same run, which are no replicates, or None. The eval seed alone makes no
-    other run, nor does the init seed of one all of whose parameters are taken from elsewhere. initialised: whether all
-    parameters are a run's own."""
+def same_run(members: list[Member], seeds: Iterable[str]) -> tuple[int, int] | None:
+    """Returns two members that are the same run, which are no replicates, or None. seeds: names of those that make
+    another run (`runs.config.decisive_seeds`)."""
     first: dict[tuple, int] = {}
     for index, member in enumerate(members):
-        silent = ("eval",) if initialised else ("eval", "init")
-        trained_by = {name: seed for name, seed in member.seeds.items() if name not in silent}
-        numbers = (*sorted(member.hypers.items()), *sorted(trained_by.items()))
+        numbers = (*sorted(member.hypers.items()), *(member.seeds[name] for name in seeds))
         key = (*numbers, *sorted(member.patches.items(), key=str), *sorted(member.sources.items()))
         if (other := first.setdefault(key, index)) != index:
             return other, index

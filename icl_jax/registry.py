@@ -165,22 +165,25 @@ class FrontendComponent(ModelComponent):
 class CoreComponent(ModelComponent):
     """From tokens to hidden states. build(spec of the model, width, options) -> `models.build.Core`.
 
-    sites: spec of the model -> axes of each site that it taps. state_size: (spec of the model, width, tokens) ->
-    numbers carried per sequence from one token to the next; flops: the same arguments -> floating-point operations
-    per token, forward, in a sequence of so many tokens. rotary: it can have rotary positions.
+    sites: (spec of the model, options) -> axes of each site that it taps. state_size: (spec of the model, options,
+    width, tokens) -> numbers carried per sequence from one token to the next; flops: the same arguments ->
+    floating-point operations per token, forward, in a sequence of so many tokens. rotary: it can have rotary positions;
+    cached: it is called with a `models.cache.Cache` too.
 
     >>> from icl_jax import registry
     >>> transformer = registry.find("core", "transformer")
-    >>> transformer.sites(config.model)["attn_probs"]
+    >>> options = registry.resolved_options(transformer, {})
+    >>> transformer.sites(config.model, options)["attn_probs"]
     ('layer', 'sequence', 'head', 'query', 'key')
-    >>> transformer.flops(config.model, 16, 9)  # width 16, 9 tokens; per token
+    >>> transformer.flops(config.model, options, 16, 9)  # width 16, 9 tokens; per token
     5248
     """
 
-    sites: Callable[[Any], Mapping[str, Axes]]
-    state_size: Callable[[Any, int, int], int]
-    flops: Callable[[Any, int, int], int]
+    sites: Callable[[Any, Mapping[str, Any]], Mapping[str, Axes]]
+    state_size: Callable[[Any, Mapping[str, Any], int, int], int]
+    flops: Callable[[Any, Mapping[str, Any], int, int], int]
     rotary: bool = False
+    cached: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

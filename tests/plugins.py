@@ -69,9 +69,9 @@ CORE = CoreComponent(
     sections=("model.num_layers",),
     hypers=shared("decay_attention"),
     decay={"*": "attention"},
-    sites=lambda model: {"state": ("layer", "sequence", "token", "key", "value")},
-    state_size=lambda model, width, tokens: model.num_layers * width**2,
-    flops=lambda model, width, tokens: model.num_layers * (8 * width**2 + 4 * width**2),
+    sites=lambda model, options: {"state": ("layer", "sequence", "token", "key", "value")},
+    state_size=lambda model, options, width, tokens: model.num_layers * width**2,
+    flops=lambda model, options, width, tokens: model.num_layers * (8 * width**2 + 4 * width**2),
 )
 
 # A source that is fed: a stream of tokens, each the one before plus one or, with chance p_jump, any ---------

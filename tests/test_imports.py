@@ -8,7 +8,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "icl_jax"
 ROOMS = {
     "storage": set(),
     "data": {"storage"},
-    "models": set(),
+    "models": {"storage"},
     "training": {"data", "models", "storage"},
     "evals": {"data", "models", "storage"},
     "claims": {"storage"},

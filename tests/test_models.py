@@ -14,6 +14,7 @@ from icl_jax.inputs import ItemShape, Pairs
 from icl_jax.models import layers, positions, taps
 from icl_jax.models.build import num_params
 from icl_jax.models.frontends import pairs, resnet
+from icl_jax.models.positions import Rotary
 from icl_jax.registry import check_chosen
 from icl_jax.spec import BankSpec, ModelSpec, RunSpec, TaskSpec, options_of
 
@@ -247,9 +248,10 @@ def test_tied_logits_are_products_with_the_label_table(batch):
     assert "readout" not in variables["params"] or not jax.tree.leaves(variables["params"]["readout"])
 
 
-def test_rotary_products_depend_on_distance_only():
+@pytest.mark.parametrize("rotate", [Rotary(), Rotary(dims=4, base=100.0), Rotary(pairs="neighbours")])
+def test_rotary_products_depend_on_distance_only(rotate):
     q, k = jax.random.normal(jax.random.key(12), (2, 1, 1, 1, 8))
-    product = lambda i, j: float((positions.rotate(q, first=i) * positions.rotate(k, first=j)).sum())
+    product = lambda i, j: float((rotate(q, i) * rotate(k, j)).sum())
     assert product(5, 3) == pytest.approx(product(12, 10), abs=1e-5)
     assert abs(product(5, 3) - product(5, 1)) > 1e-3
 

@@ -57,9 +57,9 @@ register(
         build=lambda spec, width, options: Mean(width),
         hypers={**shared("decay_attention"), "of_its_own": Hyper(0.5, 0, 1, "read by nothing but declared")},
         decay={"*": "attention"},
-        sites=lambda model: {"state": ("sequence", "token", "unit")},
-        state_size=lambda model, width, tokens: width,
-        flops=lambda model, width, tokens: 2 * width**2,
+        sites=lambda model, options: {"state": ("sequence", "token", "unit")},
+        state_size=lambda model, options, width, tokens: width,
+        flops=lambda model, options, width, tokens: 2 * width**2,
     )
 )
 '''

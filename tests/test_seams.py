@@ -177,7 +177,7 @@ def test_an_old_run_has_the_default_of_a_hyper_that_came_later(tmp_path):
         ),
         ({"hypers.decay_mlp": 0.1, "model.tied": True}, "model.mlp_ratio above 0 or model.tied False"),
         ({"parts.source": "streem"}, "did you mean 'stream'"),
-        ({"options.core": {"features": "elu"}}, "core 'transformer' has no such option; it has none"),
+        ({"options.core": {"features": "elu"}}, "core 'transformer' has no such option; known: biases"),
         ({"options.cor": {"features": "elu"}}, "options.cor: there is no such role; did you mean 'core'"),
         ({"runtime.accumulate": 3}, "does not divide a device's 4 sequences"),
     ],
@@ -293,6 +293,7 @@ def test_declared_floating_point_operations_are_the_compilers(name):
     spec = ModelSpec(core=name.replace("attention only", "transformer"), width=width, mlp_ratio=4, encoder="linear")
     spec = dataclasses.replace(spec, mlp_ratio=0) if name == "attention only" else spec
     component = registry.find("core", spec.core)
+    options = registry.resolved_options(component, {})
     model = Model(spec, (5, tokens), "tokens")
     variables = jax.eval_shape(model.init, jax.random.key(0))
     shapes = jax.tree.map(lambda x: jnp.zeros(x.shape), variables)
@@ -301,14 +302,17 @@ def test_declared_floating_point_operations_are_the_compilers(name):
     counted = run.lower(shapes).cost_analysis()["flops"] / tokens - 2 * width * 5
     if name in ("lstm", "gru", "rnn"):  # the loop over time is counted once
         gates = {"lstm": 4, "gru": 3, "rnn": 1}[name]
-        assert component.flops(spec, width, tokens) == 2 * 2 * 2 * gates * width**2
-        assert counted > component.flops(spec, width, tokens) / 2
+        assert component.flops(spec, options, width, tokens) == 2 * 2 * 2 * gates * width**2
+        assert counted > component.flops(spec, options, width, tokens) / 2
     else:
-        np.testing.assert_allclose(component.flops(spec, width, tokens), counted, rtol=0.12)
+        np.testing.assert_allclose(component.flops(spec, options, width, tokens), counted, rtol=0.12)
 
 
 def test_state_sizes():
-    size = lambda core, **changes: registry.find("core", core).state_size(ModelSpec(core=core, **changes), 64, 17)
+    def size(core: str) -> int:
+        component = registry.find("core", core)
+        return component.state_size(ModelSpec(core=core), registry.resolved_options(component, {}), 64, 17)
+
     assert size("transformer") == 2 * 2 * 17 * 64 and size("lstm") == 2 * 2 * 64 and size("gru") == size("rnn") == 128
 
 

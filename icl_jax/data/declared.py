@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from icl_jax.registry import BankComponent, Reads, SourceComponent, find, register, shared
+from icl_jax.registry import BankComponent, Reads, SourceComponent, find, load, register, shared
 from icl_jax.spec import RunSpec
 
 # When exemplar sequences read a hyper
@@ -82,6 +82,24 @@ register(
             "p_group_task": Reads(lambda spec: spec.task.task_token, "task.task_token True"),
             "interim_weight": Reads(lambda spec: spec.task.loss == "interim", "task.loss 'interim'"),
         },
+    )
+)
+
+
+
+def _check_texts(spec: RunSpec) -> None:
+    load("icl_jax.data.text.source:check_only_looks")(spec)
+
+
+register(
+    SourceComponent(
+        role="source",
+        name="text",
+        doc="An imported language model's tokenizer, for prompts; nothing to train on.",
+        build="icl_jax.data.text.source:text_source",
+        digest="icl_jax.data.text.source:digest_of",
+        sections=("model.weights",),
+        checks=(_check_texts,),
     )
 )
 

@@ -7,7 +7,7 @@ definition and a plain nested dict of arrays, and merged again inside every trac
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.struct
@@ -20,11 +20,13 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Key, Num
 from icl_jax import registry
 from icl_jax.inputs import Roles
 from icl_jax.models import taps
+from icl_jax.models.cache import Cache
 from icl_jax.models.layers import BatchStat
 from icl_jax.models.taps import Tap
-from icl_jax.patches import ALL, canonical
+from icl_jax.patches import ALL, canonical, edge
 from icl_jax.plugins import digest_of
 from icl_jax.spec import ModelSpec
+from icl_jax.storage.weights import read_weights
 
 LAST, ITEMS = "last", "items"
 
@@ -51,7 +53,8 @@ class Frontend(Protocol):
     width: of a token; vocab_size: of the logits; items: where the tokens of items are, None where there are no places
     whose logits are scored but the last; table: (vocab_size, width), for a head tied to it. Its attributes that hold
     parameters are their names in checkpoints. sets: names of the sets of tokens that `roles` tells apart; a frontend
-    without them has neither.
+    without them has neither. One whose tokens may follow others that were read before also takes `first`, int32
+    (B or 1,): the position of its first token.
     """
 
     width: int
@@ -72,7 +75,8 @@ class Frontend(Protocol):
 
 
 class Core(Protocol):
-    """An NNX module from tokens to hidden states. build(spec, width, options)."""
+    """An NNX module from tokens to hidden states. build(spec, width, options). Where its component says that it is
+    `cached`, it takes a `Cache` too, whose keys and values come before those of its tokens."""
 
     def __call__(self, x: Float[Array, "B N D"], logits_at, tap: Tap) -> Float[Array, "B Q D"]:
         """Returns hidden states (B, N, width); where logits_at is "last", (B, 1, width) of the last token will do.
@@ -101,10 +105,13 @@ class Network(nnx.Module):
         self.core = parts["core"].builder()(spec, self.frontend.width, options("core"))
         self.readout = parts["head"].builder()(spec, self.frontend.width, self.frontend.vocab_size, options("head"))
 
-    def __call__(self, inputs, key, train, mean, logits_at, tap: Tap) -> Float32[Array, "B *places vocab"]:
+    def __call__(
+        self, inputs, key, train, mean, logits_at, tap: Tap, cache: Cache | None = None
+    ) -> Float32[Array, "B *places vocab"]:
         """See `Model.apply`."""
-        tokens = tap("embed", self.frontend(inputs, key, train, mean))
-        hidden = tap("final", self.core(tokens, ALL if tap.touches("final") else logits_at, tap))
+        first, past = ({}, {}) if cache is None else ({"first": cache.first}, {"cache": cache})
+        tokens = tap("embed", self.frontend(inputs, key, train, mean, **first))
+        hidden = tap("final", self.core(tokens, ALL if tap.touches("final") else logits_at, tap, **past))
         if not isinstance(logits_at, str):
             hidden = jnp.take_along_axis(hidden, logits_at[..., None], axis=1)
         elif logits_at == LAST:
@@ -144,17 +151,25 @@ class Model:
             found[role] = registry.find(role, getattr(self.spec, registry.FIELDS[role][1]))
         return found
 
-    def shared(self) -> Any:
-        """Returns frozen weights, one copy a device, that are no part of a member's state: none."""
-        return {}
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its parameters are weights that were imported (model.weights): no part of a member's state."""
+        return bool(self.spec.weights)
+
+    def shared(self) -> dict:
+        """Returns frozen weights, one copy a device, that are no part of a member's state: the parameters of an
+        imported model, nothing else. ValueError where they are not those of this network."""
+        return _imported(self) if self.is_frozen else {}
 
     def init(self, key: Key[Array, ""]) -> dict:
         """Returns {"params": ..., "stats": ...}: nested dicts of float32 arrays. jit and vmap over keys.
 
         All normals come from one draw, cut into pieces: separate draws would each be compiled. A parameter with a rule
-        of its own has a key of its own.
+        of its own has a key of its own. Frozen weights are not among them.
         """
         _, params, stats = _template(self)
+        if self.is_frozen:
+            return {"params": {}, "stats": jax.tree.map(jnp.asarray, _flat(nnx.to_pure_dict(stats)))}
         leaves, structure = jax.tree.flatten(_flat(params), is_leaf=_is_variable)
         sizes = [leaf.get_value().size if leaf.get_metadata("sd") else 0 for leaf in leaves]
         noise = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
@@ -180,6 +195,7 @@ class Model:
         record: tuple[str, ...] = (),
         patches: tuple = (),
         shared: Any = None,
+        cache: Cache | None = None,
     ) -> Output:
         """Returns the `Output` of B sequences.
 
@@ -189,16 +205,19 @@ class Model:
         logits_at: 'last', 'items' for the logits at every item (interleaved labels only), or the tokens (B, K), int32.
         mean: averages a pytree over the devices that share this batch (None: one device).
         record: sites to return; patches: `taps.Patch`es that act (see `taps.at_step` for those of some steps).
-        shared: what `shared()` gave, on the device.
+        shared: what `shared()` gave, on the device. cache: of tokens that were read before and that these follow; the
+        keys of attention are then its tokens and these, in edges of patches too.
         """
         patches = taps.named(patches)
         taps.check(record, patches, self.sites, self.token_set_names if patches else ())
-        network = self._network(variables)
+        self._check_cache(cache, patches)
+        network = self._network(variables, shared)
         self._check_places(network.frontend, logits_at)
-        placed = taps.place(patches, self.sites, lambda: network.frontend.roles(inputs))
+        before = None if cache is None else cache.roles
+        placed = taps.place(patches, self.sites, lambda: network.frontend.roles(inputs), before)
         tap = Tap(tuple(map(canonical, record)), placed, self.sites)
         with jax.default_matmul_precision(self.spec.precision):
-            logits = network(inputs, key, train, mean, logits_at, tap)
+            logits = network(inputs, key, train, mean, logits_at, tap, cache)
         stats = _flat(nnx.to_pure_dict(nnx.state(network, BatchStat)))
         return Output(logits, stats, {site: tap.recorded[canonical(site)] for site in record}, tap.changed)
 
@@ -215,6 +234,19 @@ class Model:
     @property
     def _frontend(self) -> Frontend:
         return nnx.merge(*_template(self)).frontend
+
+    def _check_cache(self, cache: Cache | None, patches: Sequence[taps.Patch]) -> None:
+        """Raises ValueError for a cache that the core cannot read, or in which patches cannot find their tokens."""
+        if cache is None:
+            return
+        if not self.components["core"].cached:
+            cached = [name for name, core in registry.components("core").items() if core.cached]
+            raise ValueError(
+                f"model.core {self.spec.core!r} keeps no keys and values of what it has read; cores with a cache: "
+                f"{', '.join(cached)}"
+            )
+        if cache.roles is None and any(all(edge(patch.tokens)) for patch in patches):
+            raise ValueError("a patch names an edge, and the cache does not say what its tokens are; give it roles")
 
     def encode(self, variables: dict, items: Num[Array, "*b_item"]) -> Float[Array, "*b width"]:
         """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
@@ -239,15 +271,18 @@ class Model:
                 "task.loss 'query' or model.labels 'interleaved'"
             )
 
-    def _network(self, variables: dict) -> Network:
+    def _network(self, variables: dict, shared: Any = None) -> Network:
         definition, params, stats = _template(self)
-        return nnx.merge(definition, _filled(params, variables["params"]), _filled(stats, variables["stats"]))
+        if self.is_frozen and not shared:
+            raise ValueError(f"the parameters are those of {self.spec.weights}: give apply shared=model.shared()")
+        own = shared if self.is_frozen else variables["params"]
+        return nnx.merge(definition, _filled(params, own), _filled(stats, variables["stats"]))
 
     @functools.cached_property
     def sites(self) -> Mapping[str, registry.Axes]:
         """The sites that exist, with their axes, see `taps`."""
         tokens = ("sequence", "token", "width")
-        return {"embed": tokens, **self.components["core"].sites(self.spec), "final": tokens}
+        return {"embed": tokens, **self.components["core"].sites(self.spec, self.options_of("core")), "final": tokens}
 
     def decay_groups(self, params: dict) -> dict:
         """Returns the params' tree with each leaf's group of weight decay, "" for none (biases and norms).
@@ -287,6 +322,21 @@ def _ruled(variable: nnx.Param, key: jax.Array) -> jax.Array:
     if not variable.get_metadata("stacked"):
         return rule(key, shape)
     return jnp.stack([rule(k, shape[1:]) for k in jax.random.split(key, shape[0])])
+
+
+@functools.lru_cache(maxsize=2)
+def _imported(model: Model) -> dict:
+    """The weights that were imported, checked against the network's parameters."""
+    found, here = read_weights(model.spec.weights), _flat(_template(model)[1].to_pure_dict())
+    shapes = lambda tree: {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in tree}
+    there, wanted = (shapes(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, here))
+    if wrong := sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name)):
+        name = wrong[0]
+        raise ValueError(
+            f"{model.spec.weights} are weights of another network: {name} is {there.get(name, 'missing')} there, "
+            f"{wanted.get(name, 'nothing')} here; use the model's config as it was imported"
+        )
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -25,7 +25,8 @@ def param(shape: tuple[int, ...], sd: float = 0.0, fill: float = 0.0, rule: Rule
     Only the rule is kept here: `build.Model.init` draws the normals of a model at once, because every separate draw
     costs compile time. shape: of one layer, also where layers are stacked; a rule is asked once a layer.
     """
-    return nnx.Param(np.full(shape, fill, np.float32), sd=sd, rule=rule, stacked=False)
+    constant = np.broadcast_to(np.float32(fill), shape)  # takes no memory, however large a table is
+    return nnx.Param(constant, sd=sd, rule=rule, stacked=False)
 
 
 def fan_in_sd(fan_in: int, corrected: bool = True) -> float:
@@ -51,35 +52,53 @@ def along_last(vector: Num[Array | np.ndarray, "D"], x: Num[Array, "..."]) -> Nu
 class Dense(nnx.Module):
     """x @ kernel + bias in `dtype`; kernel (inputs, outputs)."""
 
-    def __init__(self, inputs: int, outputs: int, dtype: str = "float32", corrected: bool = True):
+    def __init__(
+        self, inputs: int, outputs: int, dtype: str = "float32", corrected: bool = True, has_bias: bool = True
+    ):
         self.kernel = param((inputs, outputs), sd=fan_in_sd(inputs, corrected))
-        self.bias = param((outputs,))
+        self.bias = param((outputs,)) if has_bias else None
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*b inputs"], columns: slice = slice(None)) -> Float[Array, "*b outputs"]:
         """x: (..., inputs). columns: which outputs to compute."""
-        return dense(x.astype(self.dtype), self.kernel[:, columns], self.bias[columns])
+        kernel, bias = self.kernel[:, columns], None if self.bias is None else self.bias[columns]
+        return dense(x.astype(self.dtype), kernel, bias)
 
 
 def dense(
     x: Float[Array, "*b inputs"],
     kernel: Float[Array | np.ndarray, "inputs outputs"],
-    bias: Float[Array | np.ndarray, "outputs"],
+    bias: Float[Array | np.ndarray, "outputs"] | None,
 ) -> Float[Array, "*b outputs"]:
     """x @ kernel + bias; rows are flattened, which spares the kernel's gradient a transposed copy."""
     rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-    return (rows + along_last(bias, rows)).reshape(*x.shape[:-1], -1)
+    rows = rows if bias is None else rows + along_last(bias, rows)
+    return rows.reshape(*x.shape[:-1], -1)
 
 
 class LayerNorm(nnx.Module):
     """Layer norm over the last axis, moments in float32."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, eps: float = NORM_EPS):
         self.scale = param((width,), fill=1.0)
         self.bias = param((width,))
+        self.eps = eps
 
     def __call__(self, x: Float[Array, "*b width"]) -> Float[Array, "*b width"]:
         y = x.astype(jnp.float32)
         centred = y - y.mean(-1, keepdims=True)
-        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + NORM_EPS)
+        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
         return (y * along_last(self.scale[...], y) + along_last(self.bias[...], y)).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """x over its root mean square along the last axis (Zhang and Sennrich 2019), in float32."""
+
+    def __init__(self, width: int, eps: float = NORM_EPS):
+        self.scale = param((width,), fill=1.0)
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*b width"]) -> Float[Array, "*b width"]:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return (y * along_last(self.scale[...], y)).astype(x.dtype)

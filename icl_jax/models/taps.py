@@ -160,15 +160,18 @@ class Placed:
         return changed, differs if allowed is None else differs / jnp.mean(allowed, dtype=jnp.float32)
 
 
-def place(patches: tuple[Patch, ...], sites: Sites, roles: Callable[[], Roles]) -> tuple[Placed, ...]:
-    """Returns the patches at their sites. roles: gives those of the tokens, asked only where a patch names tokens."""
+def place(
+    patches: tuple[Patch, ...], sites: Sites, roles: Callable[[], Roles], before: Roles | None = None
+) -> tuple[Placed, ...]:
+    """Returns the patches at their sites. roles: gives those of the tokens, asked only where a patch names tokens;
+    before: of tokens that were read before and whose keys are in front of theirs."""
     if not patches:
         return ()
     found = roles() if any(p.tokens for p in patches) else None
-    return tuple(_placed(dataclasses.replace(p, site=canonical(p.site)), sites, found) for p in patches)
+    return tuple(_placed(dataclasses.replace(p, site=canonical(p.site)), sites, found, before) for p in patches)
 
 
-def _placed(patch: Patch, sites: Sites, roles: Roles | None) -> Placed:
+def _placed(patch: Patch, sites: Sites, roles: Roles | None, before: Roles | None) -> Placed:
     axes = sites[patch.site]
     gate = jnp.asarray(patch.on, bool) & jnp.asarray(patch.layers, bool)
     masks = [_along(gate, ("layer",), axes)]
@@ -177,7 +180,7 @@ def _placed(patch: Patch, sites: Sites, roles: Roles | None) -> Placed:
     if patch.mask is not True:
         masks.append(_along(jnp.asarray(patch.mask, bool), axes, axes))
     if patch.tokens and roles is not None:
-        masks.append(_of_tokens(patch, roles, axes))
+        masks.append(_of_tokens(patch, roles, axes, before))
     return Placed(patch.name, patch.site, patch.mode, tuple(masks), _along(jnp.asarray(patch.value), axes, axes))
 
 
@@ -187,17 +190,18 @@ def _along(array: jax.Array, named: Axes, axes: Axes) -> jax.Array:
     return array.reshape([own.get(axis, 1) for axis in axes])
 
 
-def _of_tokens(patch: Patch, roles: Roles, axes: Axes) -> jax.Array:
+def _of_tokens(patch: Patch, roles: Roles, axes: Axes, before: Roles | None) -> jax.Array:
     """Where the tokens that a patch names are, with all the axes of a site."""
     begin, end = edge(patch.tokens)
     if not begin:
         return _along(_token_set(roles, end), ("sequence", "token"), axes)
-    num_tokens = roles.demonstration.shape[1]
-    earlier = jnp.tril(jnp.ones((num_tokens, num_tokens), bool), -1)[None]
-    keys = earlier if begin == EARLIER else _token_set(roles, begin)[:, None, :]
+    read = roles if before is None else roles.after(before)
+    num_queries, num_keys = roles.demonstration.shape[1], read.demonstration.shape[1]
+    earlier = jnp.tril(jnp.ones((num_queries, num_keys), bool), num_keys - num_queries - 1)[None]
+    keys = earlier if begin == EARLIER else _token_set(read, begin)[:, None, :]
     edges = keys & _token_set(roles, end)[:, :, None]
     if patch.within != "any":
-        of_query, of_key = roles.demonstration[:, :, None], roles.demonstration[:, None, :]
+        of_query, of_key = roles.demonstration[:, :, None], read.demonstration[:, None, :]
         equal = of_query == of_key
         edges &= (equal if patch.within == "same" else ~equal) & (of_query >= 0) & (of_key >= 0)
     return _along(edges, ("sequence", "query", "key"), axes)

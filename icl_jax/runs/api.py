@@ -32,7 +32,8 @@ from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_
 from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
 from icl_jax.sections import OTHER_SECTIONS
-from icl_jax.spec import options_of
+from icl_jax.spec import RunSpec, options_of
+from icl_jax.storage import weights
 from icl_jax.storage.arrays import Labelled, from_table
 from icl_jax.storage.checkpoint import Checkpoints, DamagedCheckpoint, keep_policy
 from icl_jax.storage.columns import REDUCTION, coordinates
@@ -370,7 +371,7 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     _check_planned(experiment, planned)
     if found:
         rundir.check_same(directory, found, experiment)
-    elif same := _same_run(experiment.members, initialised=first is None or first.keeps_seed):
+    elif same := _same_run(experiment.members, experiment.plan.spec, first is None or first.keeps_seed):
         raise ValueError(f"{same}: give each value of a hyper once, and each replicate seeds of its own")
     damage = damage_of(directory / "metrics", max(started)) if started else Damage()
     looked_at = [step for gap in damage.gaps for step in gap if step > 0]
@@ -383,13 +384,16 @@ def _prepare(config, directory: pathlib.Path, evals, patches, members, planned: 
     return _Work(identity, experiment, population, started, found, origin, start, initial, damage)
 
 
-def _same_run(members: list[Member], initialised: bool = True) -> str:
+def _same_run(members: list[Member], spec: RunSpec, initialised: bool = True) -> str:
     """Which two members are the same run, "" for none."""
-    if not (same := same_run(members, initialised)):
+    seeds = cfg.decisive_seeds(spec, initialised)
+    if not (same := same_run(members, seeds)):
         return ""
     label = member_label(members[same[0]], varied(members))
     silent = "seeds.eval alone makes no other"
-    if not initialised:
+    if "eval" in seeds:
+        silent = "of an imported model only seeds.eval makes another"
+    elif not initialised:
         silent = "neither seeds.eval makes another nor, as init_from gives all parameters, seeds.init"
     return f"members {same[0]} and {same[1]} are the same run ({label}; {silent})"
 
@@ -524,7 +528,7 @@ def load_run(directory: str | pathlib.Path) -> Run:
             stacklevel=2,
         )
     members = rundir.members_from_json(fields["members"])
-    if same := _same_run(members):
+    if same := _same_run(members, cfg.run_spec(config)):
         warnings.warn(f"{directory}: {same}: they are no replicates", stacklevel=2)
     try:
         cfg.check_read(cfg.run_spec(config, suites_of(config)), members)
@@ -532,6 +536,8 @@ def load_run(directory: str | pathlib.Path) -> Run:
         warnings.warn(f"{directory}: {fault} (opened as it is; a new run would be refused)", stacklevel=2)
     if config.bank.data_dir and not pathlib.Path(config.bank.data_dir).is_dir():
         config.bank.data_dir = ""  # made on another machine: look where this one keeps its data
+    if (directory / weights.FOLDER).is_dir():
+        config.model.weights = str(directory)  # wherever it is now
     return Run(directory, config, members)
 
 

@@ -417,13 +417,13 @@ def cell_id(
     schema: 1 leaves them out; elsewhere the two are equal.
     """
     fields: dict[str, Any] = {name: _changed(getattr(spec, name), cls) for name, cls in SECTIONS.items()}
-    for path in ("data_dir", "path"):
-        fields["bank"].pop(path, None)
+    for section, path in (("bank", "data_dir"), ("bank", "path"), ("model", "weights")):
+        fields[section].pop(path, None)
     if "final_lr_fraction" not in find("schedule", spec.train.schedule).hypers:  # it does not know the last step
         fields["train"].pop("num_steps", None)
     defaults = {n: float(h.default) for n, h in HYPERS.items()}
     fields["hypers"] = {name: value for name, value in member.hypers.items() if value != defaults.get(name, value)}
-    fields["seeds"] = {n: member.seeds[n] for n in SEEDS if n != "eval"}
+    fields["seeds"] = {n: member.seeds[n] for n in decisive_seeds(spec)}
     fields["bank_digest"], fields["origin"], fields["schema"] = data_digest, origin, 1
     if parts := _changed(spec.parts, PartsSpec):
         fields["parts"] = parts
@@ -441,6 +441,15 @@ def cell_id(
     if schema > 1 and counts_shards(spec):
         fields["runtime"], fields["schema"] = {"batch_shards": shards or 1}, schema
     return _hash(fields)
+
+
+def decisive_seeds(spec: RunSpec, initialised: bool = True) -> tuple[str, ...]:
+    """Returns the names of the seeds that make another run: not the eval seed, nor the init seed of one all of whose
+    parameters are taken from elsewhere; of an imported model, which is what it is, the eval seed, by which members look
+    at other prompts. initialised: whether some parameters are a run's own."""
+    if spec.model.weights:
+        return ("eval",)
+    return tuple(name for name in SEEDS if name != "eval" and (initialised or name != "init"))
 
 
 def counts_shards(spec: RunSpec) -> bool:

@@ -150,7 +150,8 @@ def _cells(config: ConfigDict, runs: list[_Run], stages: Mapping[str, Earlier]) 
         about = (group.spec, member, group.data_digest, group.origin)
         id_, former = (cfg.cell_id(*about, shards=group.shards, schema=schema) for schema in (cfg.SCHEMA, 1))
         cells.append(Cell(id_, former, run.labels, member, group))
-    if not group.is_seeded and (same := same_run([cell.member for cell in cells], initialised=False)):
+    seeds = cfg.decisive_seeds(group.spec, initialised=False)
+    if not group.is_seeded and (same := same_run([cell.member for cell in cells], seeds)):
         one, other = (describe_cell(cells[index]) for index in same)
         raise ValueError(
             f"two points of the sweep are the same run: {one} and {other} take all their parameters from one place "
