@@ -16,7 +16,7 @@ from typing import Any
 from icl_jax.names import suggest
 from icl_jax.spec import HYPERS, SECTIONS, Hyper, Option, PartsSpec, RunSpec, options_of
 
-_DECLARED = tuple(f"icl_jax.{room}.declared" for room in ("data", "models", "training", "evals"))
+_DECLARED = tuple(f"icl_jax.{room}.declared" for room in ("data", "models", "training", "evals", "dissect"))
 
 Axes = tuple[str, ...]
 

@@ -16,6 +16,7 @@ STREAMS = {
     "model": 3,  # the model's own randomness in training (random position shifts)
     "bank": 4,  # items of made-up banks
     "eval_model": 5,  # the model's own randomness in evals
+    "dissect": 6,  # what analyses draw: controls, random edges
 }
 
 

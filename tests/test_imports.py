@@ -11,6 +11,7 @@ ROOMS = {
     "models": {"storage"},
     "training": {"data", "models", "storage"},
     "evals": {"data", "models", "storage"},
+    "dissect": {"data", "evals", "models", "storage"},
     "claims": {"storage"},
     "report": {"claims", "data", "storage"},
     "runs": {"data", "models", "training", "evals", "report", "storage"},

@@ -223,8 +223,13 @@ class Model:
 
     def token_sets(self, inputs: Any) -> dict[str, Bool[Array, "B N"]]:
         """Returns which tokens of B sequences have a role: name of the set -> bool (B, N). inputs: as for `apply`."""
-        frontend = self._frontend
-        return dict(frontend.roles(inputs).sets) if getattr(frontend, "sets", ()) else {}
+        return dict(self.roles(inputs).sets) if getattr(self._frontend, "sets", ()) else {}
+
+    def roles(self, inputs: Any) -> Roles:
+        """Returns the roles of the tokens of B sequences. ValueError where the frontend tells none apart."""
+        if not getattr(self._frontend, "sets", ()):
+            raise ValueError(f"frontend {self.frontend!r} tells no roles of tokens apart; give it `sets` and `roles`")
+        return self._frontend.roles(inputs)
 
     @property
     def token_set_names(self) -> tuple[str, ...]:
