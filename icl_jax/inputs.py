@@ -64,9 +64,10 @@ class Tokens:
     roles: Roles
 
 
-# What a token of a prompt may be. label: of a demonstration's label the token that tells it from the others; forerunner:
-# the one before it; format: the template's in demonstrations, forerunners among them; text: of demonstrations; answer:
-# labels of the query's class; query: the last token, which predicts; query_text: the query's own; first: of the prompt.
+# What a token of a prompt may be. label: of a demonstration's label the token that tells it from the others;
+# forerunner: the one before it; format: the template's in demonstrations, forerunners among them; text: of
+# demonstrations; answer: labels of the query's class; query: the last token, which predicts; query_text: the query's
+# own; first: of the prompt.
 TEXT_SETS = ("label", "forerunner", "format", "text", "answer", "query", "query_text", "first")
 
 

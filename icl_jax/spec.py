@@ -155,7 +155,9 @@ class ModelSpec:
     readout: str = option("linear", "from the core to logits", role="head")
     readout_layers: int = option(3, "readout mlp: hidden layers", least=0)
     tied: bool = option(False, "output layer = label table")
-    weights: str = option("", "directory of an imported model, whose weights these are, frozen and shared by all members")
+    weights: str = option(
+        "", "directory of an imported model, whose weights these are, frozen and shared by all members"
+    )
     sync_batch_stats: bool = option(
         True, "moments over all devices of a member; False: per device, as in the 2022 release"
     )

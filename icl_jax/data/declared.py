@@ -86,7 +86,6 @@ register(
 )
 
 
-
 def _check_texts(spec: RunSpec) -> None:
     load("icl_jax.data.text.source:check_only_looks")(spec)
 

@@ -19,8 +19,8 @@ from icl_jax.spec import SuiteSpec
 
 @flax.struct.dataclass
 class Tokenised:
-    """B sequences of T tokens. inputs: what the model reads; classes: int32 (B, T), whose label a token is, -1 for none;
-    valid: bool (B, T), False for padding; draws: uint32 (B, 2), key data for what an analysis draws."""
+    """B sequences of T tokens. inputs: what the model reads; classes: int32 (B, T), whose label a token is, -1 for
+    none; valid: bool (B, T), False for padding; draws: uint32 (B, 2), key data for what an analysis draws."""
 
     inputs: Any
     classes: jax.Array
@@ -48,10 +48,17 @@ class Cases(Tokenised):
 
 
 class Questions(Protocol):
-    """Where the cases of an eval come from. num: how many; classes: names of the classes."""
+    """Where the cases of an eval come from."""
 
-    num: int
-    classes: tuple[str, ...]
+    @property
+    def num(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
 
     def arrays(self) -> Any:
         """Returns host arrays, see `Eval.arrays`."""

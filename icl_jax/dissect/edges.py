@@ -75,10 +75,10 @@ class Edges:
     @property
     def axes(self) -> dict[str, tuple[str, ...]]:
         cut = ("edge", "cut", "layers")
-        found = {name: cut for name in ("label_loyalty", "accuracy", "log_odds")}
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(("label_loyalty", "accuracy", "log_odds"), cut)
         found |= {"word_loyalty": (*cut, "words")} if self.words else {}
         found |= {f"{name}_se": axes for name, axes in found.items()}
-        return found | {"changed": cut, "accuracy_uncut": (), "log_odds_uncut": ()}
+        return {**found, "changed": cut, "accuracy_uncut": (), "log_odds_uncut": ()}
 
     @property
     def coords(self) -> dict[str, tuple]:
@@ -159,8 +159,8 @@ class Edges:
             "log_odds": odds[:, :-1] - odds[:, -1:],
         }
         if self.words:
-            top = values["top"]
-            of_cases["word_loyalty"] = np.stack([jaccard(top[:, :-1, :, :k], top[:, -1:, :, :k]) for k in self.words], -1)
+            cut, plain = values["top"][:, :-1], values["top"][:, -1:]
+            of_cases["word_loyalty"] = np.stack([jaccard(cut[..., :k], plain[..., :k]) for k in self.words], -1)
         found = {}
         for name, each in of_cases.items():
             mean, error = mean_and_error(each.astype(np.float64), axis=2)

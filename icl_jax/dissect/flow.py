@@ -2,7 +2,7 @@
 
 Wang et al. 2023, equation 1: I_l = |sum over heads of A_{h,l} * dL/dA_{h,l}|, the second factor past the softmax, which
 is the gradient of a multiplier of ones on the attention. The mean of I_l over a set of edges is a flow: S_wp over
-"earlier -> label", S_pq over "label -> query", S_ww over "rest", all other edges; the edge of a token to itself is none.
+"earlier -> label", S_pq over "label -> query", S_ww over "rest", all other edges. That of a token to itself is none.
 
 In an untrained network S_pq is far above the others, and in the last layer S_wp is 0, as only the question's row
 reaches the loss. So a flow is compared with the same flow to and from pseudo-anchors, case by case.

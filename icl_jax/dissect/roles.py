@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from icl_jax.dissect.cases import Tokenised
 from icl_jax.inputs import Roles
@@ -20,10 +20,12 @@ _PER_CASE = {NEAR: 0, RANDOM: 1, "edges": 2}  # streams of draws
 
 @dataclasses.dataclass(frozen=True)
 class Marked:
-    """Sequences with the roles of their tokens. before: of those that were read before them."""
+    """Sequences with the roles of their tokens. near_of: int32 (B, T), the label for which a near token stands, -1 for
+    none. before: of those that were read before them."""
 
     roles: Roles
     valid: jax.Array
+    near_of: jax.Array
     before: "Marked | None" = None
 
     def keys(self, name: str) -> Bool[Array, "B K"]:
@@ -37,6 +39,11 @@ class Marked:
     def queries(self, name: str) -> Bool[Array, "B T"]:
         """Returns which tokens are in a set; "all" and "earlier": all but padding."""
         return self.valid if name in (ALL, EARLIER) else self.roles.sets[name] & self.valid
+
+    def stands_for(self, classes: Int[Array, "B T"]) -> Int[Array, "B T"]:
+        """Returns the class of each near token, -1 elsewhere. classes: of labels."""
+        of_label = jnp.take_along_axis(classes, jnp.maximum(self.near_of, 0), axis=1)
+        return jnp.where(self.near_of >= 0, of_label, -1)
 
     @property
     def earlier(self) -> Bool[Array, "B T K"]:
@@ -58,14 +65,14 @@ def marked(model: Any, sequences: Tokenised, before: Marked | None = None) -> Ma
     free = sequences.valid & ~label & (token < last)
     keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
     of = lambda name: jax.vmap(lambda key: jax.random.fold_in(key, _PER_CASE[name]))(keys)
-    near = jax.vmap(_near)(of(NEAR), label, free)
+    near_of = jax.vmap(_near)(of(NEAR), label, free)
     anywhere = jax.vmap(_some)(of(RANDOM), free, label.sum(-1))
-    sets = {"first": jnp.broadcast_to(token == 0, label.shape), **roles.sets, NEAR: near, RANDOM: anywhere}
-    return Marked(Roles(sets, roles.demonstration), sequences.valid, before)
+    sets = {"first": jnp.broadcast_to(token == 0, label.shape), **roles.sets, NEAR: near_of >= 0, RANDOM: anywhere}
+    return Marked(Roles(sets, roles.demonstration), sequences.valid, near_of, before)
 
 
-def _near(key: Key[Array, ""], label: Bool[Array, "T"], free: Bool[Array, "T"]) -> Bool[Array, "T"]:
-    """One free token within reach of each label, each once."""
+def _near(key: Key[Array, ""], label: Bool[Array, "T"], free: Bool[Array, "T"]) -> Int[Array, "T"]:
+    """For which label a token stands, -1 for none: one free token within reach of each label, each once."""
     noise = jax.random.uniform(key, label.shape)
     token = jnp.arange(label.shape[0])
 
@@ -75,7 +82,8 @@ def _near(key: Key[Array, ""], label: Bool[Array, "T"], free: Bool[Array, "T"]) 
         chosen = (token == best) & can & label[place]
         return left & ~chosen, chosen
 
-    return jax.lax.scan(take, free, token)[1].any(axis=0)
+    chosen = jax.lax.scan(take, free, token)[1]  # (label, token)
+    return jnp.where(chosen.any(0), chosen.argmax(0).astype(jnp.int32), -1)
 
 
 def _some(key: Key[Array, ""], free: Bool[Array, "..."], count) -> Bool[Array, "..."]:
@@ -112,4 +120,6 @@ def check_edge(where: str, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{where}: {name!r} is no edge; write it as 'a -> b'")
     for side, extra in ((begin, (EARLIER,)), (end, ())):
         if side not in (*sets, *extra):
-            raise ValueError(f"{where}: no set of tokens {side!r}; there are {', '.join(dict.fromkeys((*sets, *extra)))}")
+            raise ValueError(
+                f"{where}: no set of tokens {side!r}; there are {', '.join(dict.fromkeys((*sets, *extra)))}"
+            )

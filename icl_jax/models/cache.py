@@ -1,4 +1,4 @@
-"""What a transformer keeps of the tokens that it has read, so that others can follow them without reading them again."""
+"""What a transformer keeps of tokens that it has read, so that others can follow without reading them again."""
 
 import flax.struct
 import jax

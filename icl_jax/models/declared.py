@@ -111,7 +111,9 @@ register(
         doc="Causal transformer, pre-norm or without norms, with MLPs or attention only.",
         build="icl_jax.models.cores.transformer:transformer",
         sections=(*_LAYERS, "model.num_heads", "model.norm", "model.positions"),
-        fields={"model.mlp_ratio": Reads(lambda s: not s.options_of("core").get("mlp_width"), "options.core.mlp_width 0")},
+        fields={
+            "model.mlp_ratio": Reads(lambda s: not s.options_of("core").get("mlp_width"), "options.core.mlp_width 0")
+        },
         options={
             "norm_kind": Option("layer", "norms of layers and root mean squares", choices=("layer", "rms")),
             "norm_eps": Option(1e-5, "added to a norm's variance", least=0.0),

@@ -87,8 +87,8 @@ def self_test(found: Imported, tokenizer: Tokenizer | None) -> dict[str, Any]:
     rows = np.abs(plain.taps["attn_probs"].sum(-1) - 1).max()
     if not np.isfinite(plain.logits).all() or rows > _MOST_OFF:
         raise ValueError(
-            f"the network does not work: rows of attention are off 1 by {rows:.2g}, {np.isnan(plain.logits).mean():.0%} "
-            "of the logits are no numbers; are the weights those of the config?"
+            f"the network does not work: rows of attention are off 1 by {rows:.2g}, and of the logits "
+            f"{np.isnan(plain.logits).mean():.0%} are no numbers; are the weights those of the config?"
         )
     if np.array_equal(plain.logits, edited.logits):
         raise ValueError("halving all attention changes no logit: the weights are not those of this network")

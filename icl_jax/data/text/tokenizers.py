@@ -1,2 +1,5 @@
 class Tokenizer: ...
-def load_tokenizer(text): raise ValueError
+
+
+def load_tokenizer(text):
+    raise ValueError

@@ -47,16 +47,16 @@ def attend(
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
     allowed = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))[None, None]
     if cache is not None:
-        keys, values = (_for_each_query_head(x, q) for x in (cache.keys, cache.values))
-        scores = jnp.concatenate([_cached_scores(q, keys), scores], axis=-1)
-        allowed = _with_cached(allowed, cache.valid)
+        before = _cached_scores(q, _for_each_query_head(cache.keys, q))
+        scores, allowed = jnp.concatenate([before, scores], axis=-1), _with_cached(allowed, cache.valid)
     scores = jnp.where(allowed, scores * q.shape[-1] ** -0.5, -jnp.inf)
     probs = jax.nn.softmax(tap("attn_scores", scores, allowed=allowed), axis=-1)
     probs = tap("attn_probs", probs, allowed=allowed).astype(v.dtype)
     if cache is None:
         return jnp.einsum("bhqk,bkhd->bhqd", probs, v)
-    before = values.shape[1]
-    return _cached_mixture(probs[..., :before], values) + jnp.einsum("bhqk,bkhd->bhqd", probs[..., before:], v)
+    values = _for_each_query_head(cache.values, q)
+    mixed = _cached_mixture(probs[..., : values.shape[1]], values)
+    return mixed + jnp.einsum("bhqk,bkhd->bhqd", probs[..., values.shape[1] :], v)
 
 
 def _for_each_query_head(x: jax.Array, q: jax.Array) -> jax.Array:

@@ -118,6 +118,7 @@ def _read(gates: Dense, x: jax.Array) -> jax.Array:
     """The input's share of the gates, for all tokens."""
     kernel = gates.kernel[: x.shape[-1]].astype(gates.dtype)
     out = x.astype(gates.dtype) @ kernel
+    assert gates.bias is not None
     return out + along_last(gates.bias[...], out)
 
 
