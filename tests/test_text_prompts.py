@@ -412,6 +412,54 @@ def test_known_sets_are_found_and_have_words(shared_dir, monkeypatch):
     assert len(train) == 5000 and np.bincount(train.labels).tolist() == [2405, 2595]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> pathlib.Path:
+    """TFDS data_dir that holds the made-up sets toy/short and toy/none, array_record."""
+    import tensorflow_datasets as tfds
+    from etils import epath
+
+    place = tmp_path_factory.mktemp("tfds")
+
+    class Toy(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("short", "none")]  # noqa: RUF012
+        pkg_dir_path = epath.Path(place)
+
+        def _info(self):
+            text = "sentence" if self.builder_config.name == "short" else "remark"
+            label = tfds.features.ClassLabel(names=NAMES)
+            features = tfds.features.FeaturesDict({text: tfds.features.Text(), "label": label, "idx": np.int32})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            text = next(iter(self.info.features.keys() - {"label", "idx"}))
+            for k in range(4):
+                yield k, {text: f"naïve {k}", "label": k % 2, "idx": k}
+
+    for config in ("short", "none"):
+        Toy(config=config, data_dir=place, file_format="array_record").download_and_prepare()
+    return place
+
+
+def test_a_prepared_tfds_set_is_read(prepared, monkeypatch):
+    read = load_examples("tfds:toy/short", "train", data_dir=str(prepared))
+    assert sorted(zip(read.texts, read.labels, strict=True)) == [((f"naïve {k}",), k % 2) for k in range(4)]
+    assert read.label_names == NAMES
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    assert load_examples("tfds:toy/short", "train").digest == read.digest
+    with pytest.raises(ValueError, match="no split 'test'; known: train"):
+        load_examples("tfds:toy/short", "test")
+    with pytest.raises(ValueError, match="no text with one label among them"):
+        load_examples("tfds:toy/none", "train")
+    info = prepared / "toy" / "none" / "1.0.0" / "dataset_info.json"
+    info.write_text(json.dumps({"fileFormat": "tfrecord"}))
+    with pytest.raises(ValueError, match="tfrecord form, which only TensorFlow reads"):
+        load_examples("tfds:toy/none", "train")
+
+
 # ---- goldens
 
 
