@@ -284,7 +284,7 @@ def test_words_go_by_the_names_of_the_data():
         (lambda: TASK.words(("negativ", "positive")), "did you mean 'negative'.; or give label_words"),
         (lambda: choose_words(TASK, NAMES, ["a"]), "1 label words .a. for 2 classes"),
         (lambda: choose_words(TASK, NAMES, ["a", "a"]), "'a' is used twice"),
-        (lambda: choose_words(TASK, NAMES, ["a", " "]), "is blank"),
+        (lambda: choose_words(TASK, NAMES, ["a", " b"]), "white space around"),
         (lambda: choose_words(TASK, NAMES, None, [0, 0]), "no permutation"),
     ],
 )

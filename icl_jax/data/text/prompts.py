@@ -252,7 +252,9 @@ class _Drawer:
     def _of_class(self, c: int, rng: np.random.Generator, taken: set[str]) -> Iterator[int]:
         left = self.shots
         for member in rng.permutation(self.members[c]):
-            if left and self.keys[member] not in taken:
+            if not left:
+                return
+            if self.keys[member] not in taken:
                 taken.add(self.keys[member])
                 left -= 1
                 yield int(member)
@@ -335,8 +337,8 @@ def _sets(roles: np.ndarray, length: np.ndarray, classes: np.ndarray, gold: np.n
 
 def _roles(sets: dict[str, np.ndarray]) -> np.ndarray:
     """Returns the role of each token; OTHER on padding."""
-    named = {FORMAT: "format", LABEL: "label", TEXT: "text", QUERY_TEXT: "query_text"}
-    return sum(np.int8(role) * sets[name].astype(np.int8) for role, name in named.items())  # pyright: ignore
+    named = {"format": FORMAT, "label": LABEL, "text": TEXT, "query_text": QUERY_TEXT}
+    return np.select([sets[name] for name in named], list(named.values()), OTHER).astype(np.int8)
 
 
 def content_free(

@@ -170,7 +170,7 @@ def choose_words(
     flip: a permutation of the classes; class c is shown with the word of class flip[c].
 
     Raises:
-      ValueError: another number of words, a blank one, one twice, or no permutation.
+      ValueError: another number of words, a blank or spaced one, one twice, or no permutation.
     """
     words = task.words(label_names) if label_words is None else tuple(label_words)
     if len(words) != len(label_names):
@@ -179,9 +179,10 @@ def choose_words(
             "for each class"
         )
     for word in words:
-        if not word.strip() or words.count(word) > 1:
-            fault = "is used twice" if word.strip() else "is blank"
-            raise ValueError(f"label word {word!r} {fault}; every class needs a word of its own")
+        if not word or word != word.strip():
+            raise ValueError(f"label word {word!r} is blank or has white space around; the template's gap writes that")
+        if words.count(word) > 1:
+            raise ValueError(f"label word {word!r} is used twice; every class needs a word of its own")
     if flip is None:
         return words
     if sorted(flip) != list(range(len(words))):

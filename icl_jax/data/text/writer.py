@@ -1,5 +1,6 @@
 """Writes examples of a task as tokens, each with its role in a few-shot prompt."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -48,7 +49,7 @@ class Writer:
 
     def __init__(self, template: Template, words: Sequence[str], tokenizer: Encodes, instruction: str = ""):
         """Raises ValueError for labels of which no token tells them apart, and where pieces do not join."""
-        self.template, self.words, self.encode = template, tuple(words), tokenizer.encode
+        self.template, self.words, self.encode = template, tuple(words), functools.cache(tokenizer.encode)
         self.instruction, self.head = instruction, template.parts[0]
         self.separator = self._before_head(template.separator)
         opening = instruction + template.separator if instruction else ""
@@ -59,7 +60,6 @@ class Writer:
             pieces = [template.cue, template.gap + word, template.separator + self.head]
             ids = [self.encode(template.cue), label, [*self.separator, *self.encode(self.head)]]
             self._check_joints(pieces, ids)
-        self._bodies: dict[tuple[str, ...], list[list[int]]] = {}
 
     def _before_head(self, text: str) -> list[int]:
         """Returns the ids of a text that the template's head follows: blank lines are cut otherwise at an end."""
@@ -80,12 +80,10 @@ class Writer:
 
     def _body(self, texts: tuple[str, ...]) -> list[list[int]]:
         """Returns the ids of each piece of an example up to its label."""
-        if texts not in self._bodies:
-            pieces = self.template.pieces(texts)
-            ids = [self.encode(piece) for piece in pieces]
-            self._check_joints([self.template.separator, *pieces], [self.separator, *ids])
-            self._bodies[texts] = ids
-        return self._bodies[texts]
+        pieces = self.template.pieces(texts)
+        ids = [self.encode(piece) for piece in pieces]
+        self._check_joints([self.template.separator, *pieces], [self.separator, *ids])
+        return ids
 
     def demonstration(self, texts: tuple[str, ...], label: int) -> Block:
         """Returns an example with its label and the separator."""
