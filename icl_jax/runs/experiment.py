@@ -102,12 +102,14 @@ def prepare_experiment(
             registry.check_fields(spec)
         cfg.check_read(spec, members)
         _note_long_warm_up(spec, members)
+    trains, alone = spec.train.num_steps > 0, jax.process_count() == 1
     layout = choose_layout(
         len(members),
         spec.train.batch_size,
-        plan.runtime.devices,
+        # An eval is not shared: what only looks leaves devices idle rather than have them do the same again.
+        plan.runtime.devices or (0 if trains or not alone else min(len(members), jax.device_count())),
         plan.runtime.batch_shards,
-        may_split=spec.model.sync_batch_stats or not registry.has_batch_stats(spec),
+        may_split=trains and (spec.model.sync_batch_stats or not registry.has_batch_stats(spec)),
     )
     found = registry.chosen(spec)
     source = found["source"].builder()(spec, members)

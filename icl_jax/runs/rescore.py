@@ -38,6 +38,8 @@ def add_evals(run: api.Run, config: ConfigDict, patches: tuple = ()) -> None:
 
 def missing_evals(run: api.Run) -> dict[int, list[str]]:
     """Returns the suites and other evals that the run's metrics lack, by step of a checkpoint."""
+    if not eval_names(run.config):  # as of an imported model, which has no table
+        return {}
     rows = run.table.group_by(["step", "suite"]).aggregate([]).to_pylist()
     there = {(row["step"], row["suite"]) for row in rows}
     kept = Checkpoints(run.directory / "checkpoints").steps()

@@ -1,5 +1,6 @@
 """The directory of a run: what it is (run.json), its checkpoints, metrics and figures.
 
+weights/       of an imported model, with its tokenizer
 run.json       config, identity, members, layout, versions: written before the first step, with its digest
 plugins/       texts of the plugins, as a record
 checkpoints/   Orbax
@@ -23,6 +24,7 @@ from icl_jax.runs import config as cfg
 from icl_jax.runs.runplan import RunPlan, Start, config_to_json, eval_digests, tuples_of
 from icl_jax.sections import StartSection
 from icl_jax.spec import EvalSpec, PatchNumbers, hyper_defaults
+from icl_jax.storage import weights
 from icl_jax.storage.checkpoint import Checkpoints
 from icl_jax.storage.files import write_text
 from icl_jax.storage.locks import sole_writer
@@ -64,7 +66,7 @@ def look(directory: pathlib.Path) -> dict | None:
             return _recovered(directory, str(fault))
     if Checkpoints(directory / "checkpoints").steps():
         return _recovered(directory, f"{directory / FILE} is missing; {_RESTORE}")
-    if any(not name.startswith(".") for name in names):
+    if any(not name.startswith(".") and name != weights.FOLDER for name in names):
         raise ValueError(f"{directory} is not empty and holds no run; choose another directory with --set out=DIR")
     return None
 
