@@ -1,23 +1,29 @@
 """Builds the analyses that a config names, with the questions that they ask."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from icl_jax.data.source import Exemplars
+from icl_jax.data.text.prompts import content_free, domain_texts, without_text
 from icl_jax.data.text.source import Texts
 from icl_jax.dissect.answers import Answers
 from icl_jax.dissect.cases import ExemplarQuestions, Questions
+from icl_jax.dissect.compress import Compress
 from icl_jax.dissect.declared import TEXT_OPTIONS
+from icl_jax.dissect.diagnose import LEAST_CLASSES, Diagnose
 from icl_jax.dissect.edges import Edges, windows_of
 from icl_jax.dissect.flow import Flow
 from icl_jax.dissect.readout import Readout
+from icl_jax.dissect.reweight import CONTEXTUAL, DOMAIN, Reweight
 from icl_jax.dissect.roles import check_edge
-from icl_jax.dissect.texts import text_questions
+from icl_jax.dissect.texts import TextSets, text_sets
 from icl_jax.inputs import TEXT_SETS
 from icl_jax.registry import find, resolved_options
 from icl_jax.spec import RunSpec
 
 _WORDS = (5, 10)  # k of word loyalty: Wang et al. 2023 say 5, their notebook of isolation has 10
+_DOMAIN_TEXTS = 20  # Fei et al. 2023
 
 
 def flow(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Flow:
@@ -25,9 +31,8 @@ def flow(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> F
     _check_attention(name, spec)
     for each in options["flows"]:
         check_edge(f"evals.more.{name}.flows", each, _sets(spec, source))
-    sizes = spec.model.num_layers, spec.model.num_heads
-    asked = questions(name, spec, source, options, whole=True)
-    return Flow(name, asked, options["flows"], options["of"], sizes, options["at_once"])
+    asked = _questions(name, spec, source, options, whole=True)
+    return Flow(name, asked, options["flows"], options["of"], _sizes(spec), options["at_once"])
 
 
 def edges(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Edges:
@@ -36,26 +41,85 @@ def edges(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> 
     for each in options["edges"]:
         check_edge(f"evals.more.{name}.edges", each, _sets(spec, source))
     windows = windows_of(options["layers"], spec.model.num_layers)
-    words = tuple(k for k in _WORDS if k < source.facts.vocab_size // 2)
-    return Edges(
-        name,
-        questions(name, spec, source, options),
-        options["edges"],
-        tuple((text, tuple(map(bool, gate))) for text, gate in windows.items()),
-        words,
-        options["at_once"],
-    )
+    words = tuple(k for k in _WORDS if _has_words(source, k))
+    gates = tuple((text, tuple(map(bool, gate))) for text, gate in windows.items())
+    asked = _questions(name, spec, source, options)
+    return Edges(name, asked, options["edges"], gates, words, options["at_once"])
 
 
 def readout(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Readout:
     """Returns what questions read of labels. ValueError where there is no attention."""
     _check_attention(name, spec)
-    return Readout(name, questions(name, spec, source, options), spec.model.num_layers, options["at_once"])
+    return Readout(name, _questions(name, spec, source, options), spec.model.num_layers, options["at_once"])
 
 
 def answers(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Answers:
     """Returns how well questions are answered."""
-    return Answers(name, questions(name, spec, source, options), options["at_once"])
+    return Answers(name, _questions(name, spec, source, options), options["at_once"])
+
+
+def reweight(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Reweight:
+    """Returns factors on a run's attention to labels. ValueError where there is no attention, and for demonstrations of
+    each question's own, behind which nothing can be trained."""
+    _check_attention(name, spec)
+    _check_shared(name, options)
+    own = (options["epochs"], options["learning_rate"], options["at_once"])
+    if isinstance(source, Texts):
+        texts = _texts(name, spec, source, options)
+        words = domain_texts(texts.train, _DOMAIN_TEXTS, 0)
+        of_bias = {
+            CONTEXTUAL: texts.derived("contextual", lambda p: content_free(p, source.tokenizer)),
+            DOMAIN: texts.derived("domain", lambda p: content_free(p, source.tokenizer, words)),
+        }
+        asked, more = texts.questions(), texts.questions(shots=options["shots"] + options["extra"])
+        return Reweight(
+            name, asked, texts.extra(options["extra"]), of_bias, more, _sizes(spec), len(asked.classes), *own
+        )
+    asked = _exemplars(name, spec, source, options)
+    return Reweight(name, asked, _extra(asked, options), {}, None, _sizes(spec), 1, *own)
+
+
+def compress(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Compress:
+    """Returns questions with a part of their context. ValueError where there is no attention, and for demonstrations of
+    each question's own."""
+    _check_attention(name, spec)
+    _check_shared(name, options)
+    sites = find("core", spec.model.core).state_size
+    core = resolved_options(find("core", spec.model.core), spec.options_of("core"))
+    size = sites(spec.model, core, spec.model.width, 1) * (2 if spec.model.dtype == "bfloat16" else 4)
+    own = (size, options["at_once"], _has_words(source, 5))
+    if isinstance(source, Texts):
+        texts = _texts(name, spec, source, options)
+        no_text = texts.derived("without text", without_text)
+        return Compress(name, texts.questions(), texts.extra(options["extra"]), no_text, *own)
+    asked = _exemplars(name, spec, source, options)
+    return Compress(name, asked, _extra(asked, options), None, *own)
+
+
+def diagnose(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Diagnose:
+    """Returns the confusion of a task's classes. ValueError where classes are others in each sequence, or too few."""
+    _check_attention(name, spec)
+    if not isinstance(source, Texts):
+        raise ValueError(
+            f"evals.more.{name}: the classes of a sequence are others in the next one, so that none is confused with "
+            "another more than the rest; this eval is for text tasks"
+        )
+    asked = _texts(name, spec, source, options).questions()
+    if len(asked.classes) < LEAST_CLASSES:
+        raise ValueError(
+            f"evals.more.{name}: {options['task']} has {len(asked.classes)} classes, a permutation test needs "
+            f"{LEAST_CLASSES}; use a task such as trec"
+        )
+    return Diagnose(name, asked, *_sizes(spec), options["directions"], options["at_once"])
+
+
+def _sizes(spec: RunSpec) -> tuple[int, int]:
+    return spec.model.num_layers, spec.model.num_heads
+
+
+def _has_words(source: Any, k: int) -> bool:
+    """Whether a top k of the vocabulary says something: the k likeliest of few are nearly all of them."""
+    return k < source.facts.vocab_size // 2
 
 
 def _check_attention(name: str, spec: RunSpec) -> None:
@@ -67,6 +131,13 @@ def _check_attention(name: str, spec: RunSpec) -> None:
         )
 
 
+def _check_shared(name: str, options: Mapping[str, Any]) -> None:
+    if options["fresh"]:
+        raise ValueError(
+            f"evals.more.{name}.fresh: this eval is about demonstrations that all questions share; leave it False"
+        )
+
+
 def _sets(spec: RunSpec, source: Any) -> tuple[str, ...]:
     """Names of the sets of tokens of a run's inputs."""
     if isinstance(source, Texts):
@@ -74,14 +145,21 @@ def _sets(spec: RunSpec, source: Any) -> tuple[str, ...]:
     return ("item", "label", "answer", "forerunner", "query", *(("task",) if spec.task.task_token else ()))
 
 
-def questions(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any], whole: bool = False) -> Questions:
-    """Returns the questions of an analysis. whole: demonstrations are read with every question, as gradients go through
-    them. ValueError where the source has none, and for options that its kind of question has not."""
+def _questions(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any], whole: bool = False) -> Questions:
+    """The questions of an analysis. whole: demonstrations are read with every question, as for gradients."""
     if isinstance(source, Texts):
-        if not options["task"]:
-            raise ValueError(f"evals.more.{name}: a language model is asked a text task; set task, such as task='sst2'")
-        num_positions = spec.options_of("frontend").get("num_positions", 0)
-        return text_questions(name, source, options, num_positions, whole)
+        return _texts(name, spec, source, options).questions(whole)
+    return _exemplars(name, spec, source, options)
+
+
+def _texts(name: str, spec: RunSpec, source: Texts, options: Mapping[str, Any]) -> TextSets:
+    if not options["task"]:
+        raise ValueError(f"evals.more.{name}: a language model is asked a text task; set task, such as task='sst2'")
+    return text_sets(name, source, options, spec.options_of("frontend").get("num_positions", 0))
+
+
+def _exemplars(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> ExemplarQuestions:
+    """The sequences of a suite. ValueError where there are none, and for options that are of texts."""
     if not isinstance(source, Exemplars):
         raise ValueError(f"evals.more.{name} takes exemplar sequences or texts; this is a {type(source).__name__}")
     for field in TEXT_OPTIONS:
@@ -101,3 +179,13 @@ def questions(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any],
             "of a sequence are the ways of kind 'fewshot'; name such a suite, with ways stated"
         )
     return ExemplarQuestions(name, options["suite"], suite, options["num_prompts"], source)
+
+
+def _extra(asked: ExemplarQuestions, options: Mapping[str, Any]) -> ExemplarQuestions:
+    """Other sequences of the same suite."""
+    return dataclasses.replace(
+        asked,
+        name=f"{asked.name} extra",
+        suite_name=f"{asked.suite_name} extra",
+        num=options["extra"] * asked.ways,
+    )

@@ -31,61 +31,53 @@ def _digest(options: Mapping[str, Any]) -> str:
     return load("icl_jax.dissect.texts:digest")(options) if options["task"] else ""
 
 
-register(
-    EvalComponent(
-        role="eval",
-        name="flow",
-        doc="Saliency of attention between roles of tokens, by layer and head, beside pseudo-anchors.",
-        build="icl_jax.dissect.build:flow",
-        options={
-            **_QUESTIONS,
-            "flows": Option(("earlier -> label", "label -> query"), "edges whose saliency is averaged"),
-            "of": Option(
-                "loss",
-                "what the gradient is of; logit_difference: of the right class, which does not vanish with the loss",
-                choices=("loss", "logit_difference"),
-            ),
-            "at_once": Option(8, "prompts side by side: memory against speed", least=1),
-        },
-        suites=_suites,
-        digest=_digest,
+_EXTRA = Option(4, "further examples per class that are trained on, or by which a choice is made", least=1)
+_AT_ONCE = Option(16, "prompts side by side: memory against speed", least=1)
+
+
+def _register(name: str, doc: str, at_once: Option = _AT_ONCE, **options: Option) -> None:
+    register(
+        EvalComponent(
+            role="eval",
+            name=name,
+            doc=doc,
+            build=f"icl_jax.dissect.build:{name}",
+            options={**_QUESTIONS, **options, "at_once": at_once},
+            suites=_suites,
+            digest=_digest,
+        )
     )
+
+
+_register(
+    "flow",
+    "Saliency of attention between roles of tokens, by layer and head, beside pseudo-anchors.",
+    Option(4, "prompts side by side: memory against speed", least=1),
+    flows=Option(("earlier -> label", "label -> query"), "edges whose saliency is averaged"),
+    of=Option(
+        "loss",
+        "what the gradient is of; logit_difference: of the right class, which does not vanish with the loss",
+        choices=("loss", "logit_difference"),
+    ),
 )
-register(
-    EvalComponent(
-        role="eval",
-        name="edges",
-        doc="What an answer loses when tokens of one role may not read those of another, in some layers.",
-        build="icl_jax.dissect.build:edges",
-        options={
-            **_QUESTIONS,
-            "edges": Option(("earlier -> label", "label -> query"), "what is cut"),
-            "layers": Option(("each",), "'all', 'first 5', 'last 5', 'each', 'every 5' (that follow one another)"),
-            "at_once": Option(16, "prompts side by side: memory against speed", least=1),
-        },
-        suites=_suites,
-        digest=_digest,
-    )
+_register(
+    "edges",
+    "What an answer loses when tokens of one role may not read those of another, in some layers.",
+    edges=Option(("earlier -> label", "label -> query"), "what is cut"),
+    layers=Option(("each",), "'all', 'first 5', 'last 5', 'each', 'every 5' (that follow one another)"),
 )
-register(
-    EvalComponent(
-        role="eval",
-        name="readout",
-        doc="Attention of the question to each class's labels, against the answer (AUCROC and R of Wang et al. 2023).",
-        build="icl_jax.dissect.build:readout",
-        options={**_QUESTIONS, "at_once": Option(16, "prompts side by side: memory against speed", least=1)},
-        suites=_suites,
-        digest=_digest,
-    )
+_register("readout", "Attention of the question to each class's labels, against the answer (AUCROC and R).")
+_register("answers", "Accuracy over the classes, raw and calibrated, and how well they are told apart.")
+_register(
+    "reweight",
+    "Factors on attention to labels, trained on a few examples, beside calibrations and an output bias.",
+    extra=_EXTRA,
+    epochs=Option(10, "of training", least=1),
+    learning_rate=Option(0.01, "of Adam", least=0.0),
 )
-register(
-    EvalComponent(
-        role="eval",
-        name="answers",
-        doc="Accuracy over the classes, raw and calibrated, and how well they are told apart whatever the bias.",
-        build="icl_jax.dissect.build:answers",
-        options={**_QUESTIONS, "at_once": Option(16, "prompts side by side: memory against speed", least=1)},
-        suites=_suites,
-        digest=_digest,
-    )
+_register("compress", "The question read with a part of its context: anchors, others as many, nothing.", extra=_EXTRA)
+_register(
+    "diagnose",
+    "Confusion of classes, predicted from the keys of their labels, against the actual one.",
+    directions=Option(10, "principal directions of the queries", least=1),
 )

@@ -1,13 +1,13 @@
 """Reads cases with a model: whole, or after demonstrations that all of them share and that are read once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from icl_jax.dissect.cases import Cases, Tokenised
+from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
 from icl_jax.models.cache import Cache
 from icl_jax.models.taps import Patch
 
@@ -54,3 +54,35 @@ def read_before(
     )
     taps = output.taps
     return Cache(taps[keys], taps["v"], before.valid, length, model.roles(before.inputs)), output
+
+
+def key_classes(cases: Cases, before: Tokenised | None) -> Int[Array, "B K"]:
+    """Returns the class of each key, -1 for none: of the demonstrations before the cases, then of their own tokens."""
+    if before is None:
+        return cases.classes
+    own = jnp.broadcast_to(before.classes, (cases.classes.shape[0], before.classes.shape[1]))
+    return jnp.concatenate([own, cases.classes], axis=1)
+
+
+def logits_of(
+    model: Any,
+    variables: Any,
+    questions: Questions,
+    prepared: Prepared,
+    context: Any,
+    *,
+    at_once: int,
+    patch: Callable[[Cases, Int[Array, "1 K"]], Sequence[Patch]] | None = None,
+) -> tuple[Float[Array, "N C"], Int[Array, "N"]]:
+    """Returns (logits of the classes, right classes) of all questions. patch: from one case and the classes of its keys
+    to the interventions in reading it; demonstrations before it are read as they are."""
+    before = prepared.before
+    cache = None if before is None else read_before(model, variables, before, context)[0]
+
+    def one(each):
+        cases = questions.cases(jax.tree.map(lambda x: x[None], each), context)
+        patches = patch(cases, key_classes(cases, before)) if patch else ()
+        logits, _ = read(model, variables, cases, context, patches=patches, cache=cache)
+        return cases.of_classes(logits)[0], cases.gold[0]
+
+    return jax.lax.map(one, prepared.each, batch_size=min(at_once, questions.num))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -104,21 +104,63 @@ def _read(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"inputs": inputs, "classes": part["classes"], "valid": valid}
 
 
-def text_questions(
-    name: str, source: Texts, options: Mapping[str, Any], num_positions: int, whole: bool = False
-) -> TextQuestions:
-    """Returns the questions that options of an eval ask of a language model. num_positions: of the model. ValueError
-    for data that are not there, for labels that tokenize alike, for prompts that are too long and for too few."""
-    task, train, test = _task(name, options)
-    seeds = tuple(sorted(set(source.seeds)))
-    drawn = tuple(_drawn(task, train, test, source, options, num_positions, seed) for seed in seeds)
-    if (fewest := min(len(prompts) for prompts in drawn)) < options["num_prompts"]:
-        raise ValueError(
-            f"evals.more.{name}.num_prompts {options['num_prompts']}: {options['task']} has {fewest} test examples "
-            "that can be asked; lower it"
-        )
-    whole = whole or options["fresh"]
-    return TextQuestions(name, options["num_prompts"], drawn[0].words, seeds, drawn, whole)
+@dataclasses.dataclass(frozen=True)
+class TextSets:
+    """The texts of a task and how prompts are made of them; options: of an eval."""
+
+    name: str
+    source: Texts
+    options: Mapping[str, Any]
+    num_positions: int
+    task: TextTask
+    train: Examples
+    test: Examples
+
+    def questions(self, whole: bool = False, shots: int = 0) -> TextQuestions:
+        """Returns the questions. shots: other than the options'."""
+        drawn = self._drawn(self.test, self.options["num_prompts"], shots or self.options["shots"])
+        return self._of(self.name, drawn, whole or self.options["fresh"])
+
+    def extra(self, num_per_class: int) -> TextQuestions:
+        """Returns questions from the training split behind the same demonstrations, as many of each class."""
+        num = num_per_class * len(self.train.label_names)
+        drawn = self._drawn(self.train, num, self.options["shots"], balanced=True, fresh=False)
+        return self._of(f"{self.name} extra", drawn)
+
+    def derived(self, what: str, of: Callable[[Prompts], Prompts]) -> TextQuestions:
+        """Returns questions made of the prompts of each seed."""
+        drawn = self._drawn(self.test, self.options["num_prompts"], self.options["shots"], fresh=False)
+        return self._of(f"{self.name} {what}", tuple(of(prompts) for prompts in drawn))
+
+    def _of(self, name: str, drawn: tuple[Prompts, ...], whole: bool = False) -> TextQuestions:
+        return TextQuestions(name, len(drawn[0]), drawn[0].words, self._seeds, drawn, whole)
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.source.seeds)))
+
+    def _drawn(self, test: Examples, num: int, shots: int, **how: Any) -> tuple[Prompts, ...]:
+        given = {
+            "fresh": self.options["fresh"],
+            "max_tokens": self.num_positions,
+            "instruction": self.options["instruction"],
+            "label_words": self.options["words"] or None,
+            "flip": self.options["flip"] or None,
+        } | how
+        about = (self.task, self.train, test, self.source.tokenizer)
+        drawn = tuple(draw_prompts(*about, shots=shots, num_prompts=num, seed=seed, **given) for seed in self._seeds)
+        if (fewest := min(map(len, drawn))) < num:
+            raise ValueError(
+                f"evals.more.{self.name} asks for {num} prompts, and {self.options['data'] or self.task.name} has "
+                f"{fewest} examples that can be asked; lower num_prompts, or take more texts"
+            )
+        return drawn
+
+
+def text_sets(name: str, source: Texts, options: Mapping[str, Any], num_positions: int) -> TextSets:
+    """Returns the texts of a task that an eval names. num_positions: of the model. ValueError for data that are not
+    there; asked for questions, also for labels that tokenize alike, prompts that are too long and too few."""
+    return TextSets(name, source, options, num_positions, *_task(name, options))
 
 
 def _task(name: str, options: Mapping[str, Any]) -> tuple[TextTask, Examples, Examples]:
@@ -138,23 +180,6 @@ def _text_task(options: Mapping[str, Any]) -> TextTask:
         return find_task(options["task"])
     known = TASKS[options["task"]].labels if options["task"] in TASKS else {word: () for word in options["words"]}
     return TextTask(options["task"], Template(options["template"].replace("\\n", "\n")), known)
-
-
-def _drawn(task, train, test, source: Texts, options: Mapping[str, Any], num_positions: int, seed: int) -> Prompts:
-    return draw_prompts(
-        task,
-        train,
-        test,
-        source.tokenizer,
-        shots=options["shots"],
-        num_prompts=options["num_prompts"],
-        seed=seed,
-        fresh=options["fresh"],
-        max_tokens=num_positions,
-        instruction=options["instruction"],
-        label_words=options["words"] or None,
-        flip=options["flip"] or None,
-    )
 
 
 def digest(options: Mapping[str, Any]) -> str:

@@ -1,0 +1,219 @@
+"""Anchor-only context: what is left of an answer when the question may read a few of the demonstrations' tokens.
+
+Wang et al. 2023, section 4.2: keys and values are kept at label and format tokens, in every layer; the question is read
+with these alone. Kept tokens have their original positions, and the question goes on after the whole demonstrations
+(their GPT-J) or begins at position 0 again (their GPT2-XL). Demonstrations are encoded together, as their code has it,
+or each alone, as the paper's words say. Beside anchors stand others of the same number: a random token in the place of
+each label, the best of 20 such draws by label loyalty on other examples, the token before each label, the
+demonstrations without their texts (encoded anew), and the whole context, which is lossless.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from icl_jax.dissect.answers import scores
+from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
+from icl_jax.dissect.edges import jaccard
+from icl_jax.dissect.means import mean_and_error
+from icl_jax.dissect.reading import read, read_before
+from icl_jax.dissect.roles import Marked, marked
+from icl_jax.models.taps import Patch
+
+WHOLE, NOTHING, NO_TEXT, RANDOM_TOP = "whole context", "no context", "without texts", "random, best of 20"
+LABEL, FORMAT, BOTH, FORERUNNER = "labels", "format", "labels + format", "forerunners"
+RANDOM, FIRST = "random slots", "first token"
+ALONE, RESTARTED = ", each alone", ", restarted"
+DRAWS = 20
+WORDS = 5  # k of word loyalty
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What is kept, by name; alone: demonstrations do not read each other; restarted: the question begins at position
+    0."""
+
+    keep: str
+    alone: bool = False
+    restarted: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.keep + ALONE * self.alone + RESTARTED * self.restarted
+
+
+@dataclasses.dataclass(frozen=True)
+class Compress:
+    """The question read with a part of its context (`icl_jax.training.protocols.Eval`).
+
+    Metrics by "method": label_loyalty and word_loyalty (k = 5), against the whole context, with their errors over cases
+    under _se; accuracy, calibrated_accuracy, auc (see `answers`); tokens: kept, mean over cases; bytes: of the keys and
+    values kept. asked: the questions; extra: other examples, by which the best draw is chosen; no_text: the questions
+    after demonstrations without texts, of a language model. bytes_of_token: of keys and values in all layers.
+    """
+
+    name: str
+    asked: Questions
+    extra: Questions
+    no_text: Questions | None
+    bytes_of_token: int
+    at_once: int
+    has_words: bool
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What is compared, but for the two that are no choice of tokens."""
+        language = self.no_text is not None
+        anchors = BOTH if language else LABEL
+        kept = (WHOLE, LABEL, *((FORMAT, BOTH) if language else ()), FORERUNNER, RANDOM, FIRST, NOTHING)
+        more = [Method(anchors, alone=True), Method(WHOLE, alone=True)]
+        more += [Method(anchors, restarted=True)] if language else []
+        return (*map(Method, kept), *more)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all methods."""
+        no_text = (NO_TEXT,) if self.no_text else ()
+        return (*(method.name for method in self.methods), RANDOM_TOP, *no_text)
+
+    @property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        loyalties = ("label_loyalty", *(("word_loyalty",) if self.has_words else ()))
+        names = [*loyalties, *(f"{name}_se" for name in loyalties), "accuracy", "calibrated_accuracy", "auc"]
+        return dict.fromkeys((*names, "tokens", "bytes"), ("method",))
+
+    @property
+    def coords(self) -> dict[str, tuple]:
+        return {"method": self.names}
+
+    @property
+    def _all(self) -> dict[str, Questions]:
+        return {"asked": self.asked, "extra": self.extra, **({NO_TEXT: self.no_text} if self.no_text else {})}
+
+    def arrays(self) -> dict[str, Any]:
+        return {name: questions.arrays() for name, questions in self._all.items()}
+
+    def prepare(self, arrays, tables, h, seed) -> dict[str, Prepared]:
+        return {name: questions.prepare(arrays[name], tables, h, seed) for name, questions in self._all.items()}
+
+    def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
+        """Returns of each method the logits of the classes (methods, cases, C), the likeliest words and how many tokens
+        were kept, and the right classes (cases,)."""
+        reader = _Reader(self, model, variables, context)
+        asked, extra = (self.asked, eval_set["asked"]), (self.extra, eval_set["extra"])
+        kinds = jnp.arange(len(self.methods))
+        of_methods = jax.lax.map(lambda kind: reader.read(*asked, kind, 0), kinds)
+        randoms = jnp.full((), [method.keep for method in self.methods].index(RANDOM))
+        whole = reader.read(*extra, jnp.full((), 0), 0)["logits"].argmax(-1)
+        loyal = lambda draw: (reader.read(*extra, randoms, draw)["logits"].argmax(-1) == whole).mean()
+        best = jnp.argmax(jax.lax.map(loyal, jnp.arange(DRAWS)))
+        found = [of_methods, jax.tree.map(lambda x: x[None], reader.read(*asked, randoms, best))]
+        if self.no_text:
+            without = reader.read(self.no_text, eval_set[NO_TEXT], jnp.full((), 0), 0)
+            found.append(jax.tree.map(lambda x: x[None], without))
+        joined = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+        return {**joined, "gold": joined["gold"][0]}
+
+    def finish(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """values: (members, methods, cases, ...)."""
+        logits = values["logits"].astype(np.float64)
+        answers = logits.argmax(-1)
+        same = (answers == answers[:, :1]).astype(np.float64)
+        found: dict[str, np.ndarray] = {}
+        found["label_loyalty"], found["label_loyalty_se"] = mean_and_error(same, axis=2)
+        if self.has_words:
+            words = jaccard(values["top"], values["top"][:, :1])
+            found["word_loyalty"], found["word_loyalty_se"] = mean_and_error(words, axis=2)
+        scored = [scores(logits[:, i], values["gold"]) for i in range(logits.shape[1])]
+        for metric in ("accuracy", "calibrated_accuracy", "auc"):
+            found[metric] = np.stack([of[metric] for of in scored], 1)
+        tokens = values["tokens"].astype(np.float64).mean(-1)
+        return {**found, "tokens": tokens, "bytes": tokens * self.bytes_of_token}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads questions with a part of their context. The method is traced, so that all are one program."""
+
+    about: Compress
+    model: Any
+    variables: Any
+    context: Any
+
+    def read(self, questions: Questions, prepared: Prepared, kind: Array, draw: Any) -> dict[str, Array]:
+        """kind: number of a method; draw: number of a draw of random slots."""
+        methods, before = self.about.methods, prepared.before
+        alone = jnp.asarray([method.alone for method in methods])[kind]
+        restarted = jnp.asarray([method.restarted for method in methods])[kind]
+        tokens = cache = None
+        kept: Any = None
+        if before is not None:
+            tokens = marked(self.model, before)
+            patch = Patch("attn_scores", "replace", value=-jnp.inf, mask=_across(tokens)[:, None], on=alone)
+            cache, _ = read_before(self.model, self.variables, before, self.context, patches=(patch,))
+            kept = self._kept(tokens, before, kind, draw)
+            first = jnp.where(restarted, 0, cache.first)
+            cache = dataclasses.replace(cache, valid=kept, first=first)
+
+        def one(each):
+            cases = questions.cases(jax.tree.map(lambda x: x[None], each), self.context)
+            patches, count = (), kept
+            if cache is None:
+                own = marked(self.model, cases)
+                count = self._kept(own, cases, kind, draw)
+                patches = (self._cut(own, cases, count, alone),)
+            logits, _ = read(self.model, self.variables, cases, self.context, patches=patches, cache=cache)
+            words = jax.lax.top_k(logits[0], WORDS)[1] if self.about.has_words else jnp.zeros(1, jnp.int32)
+            of = {"logits": cases.of_classes(logits)[0], "top": words, "gold": cases.gold[0]}
+            return {**of, "tokens": count.sum(dtype=jnp.int32)}
+
+        return jax.lax.map(one, prepared.each, batch_size=min(self.about.at_once, questions.num))
+
+    def _cut(self, tokens: Marked, cases: Cases, kept: Bool[Array, "B T"], alone: Array) -> Patch:
+        """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
+        query = tokens.queries("query")
+        unread = query[:, :, None] & ~kept[:, None, :] & ~query[:, None, :]
+        mask = unread | (_across(tokens) & alone)
+        return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
+
+    def _kept(self, tokens: Marked, sequences: Tokenised, kind: Array, draw: Any) -> Bool[Array, "B T"]:
+        """Which tokens of demonstrations may be read."""
+        label, asks = tokens.queries("label"), tokens.queries("query")
+        none = jnp.zeros_like(label)
+        form = tokens.queries("format") if "format" in tokens.roles.sets else none
+        of = {
+            WHOLE: sequences.valid & ~asks,
+            NOTHING: none,
+            LABEL: label,
+            FORMAT: form,
+            BOTH: label | form,
+            FORERUNNER: tokens.queries("forerunner"),
+            RANDOM: form | _slots(sequences, label, form | label | asks, draw),
+            FIRST: tokens.queries("first"),
+        }
+        return jnp.stack([of[method.keep] for method in self.about.methods])[kind]
+
+
+def _across(tokens: Marked) -> Bool[Array, "B T T"]:
+    """Edges from one demonstration to another."""
+    number = tokens.roles.demonstration
+    apart = (number[:, :, None] != number[:, None, :]) & (number[:, None, :] >= 0)
+    return tokens.earlier & apart & ~tokens.queries("query")[:, :, None]
+
+
+def _slots(sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any) -> Bool[Array, "B T"]:
+    """For each label a random token that is not taken, between the label before it and itself."""
+    keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
+    noise = jax.vmap(
+        lambda key: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 3), draw), label.shape[1:])
+    )
+    number = jnp.cumsum(label, axis=1) - label  # labels before a token
+    free = sequences.valid & ~taken & (number < label.sum(1, keepdims=True))
+    drawn = jnp.where(free, noise(keys), -1.0)
+    same = number[:, :, None] == number[:, None, :]
+    best = jnp.where(same, drawn[:, None, :], -1.0).max(-1)
+    return free & (drawn == best)
