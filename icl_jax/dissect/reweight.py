@@ -1,8 +1,8 @@
 """Re-weighted anchors: factors on what the question reads of labels, trained on a few more examples.
 
 Wang et al. 2023, section 4.1: after the softmax A_{l,h}(q, p_i) is multiplied by exp(beta_{l,h,i}), rows are not
-normalised again, beta is trained by Adam on the cross-entropy over the classes. Beside it stand what the same examples
-can do otherwise: more demonstrations, an output bias trained like beta, and calibrations, which need no labels or few.
+normalised again, beta is trained by Adam on the cross-entropy over the classes. Beside it stands what the same examples
+can do otherwise: more demonstrations, the best output bias, and calibrations, which need no labels or few.
 An output bias cannot change how well two classes are told apart (auc), so what beta adds to that is no undone bias.
 """
 
@@ -20,7 +20,7 @@ from icl_jax.dissect.cases import Cases, Prepared, Questions
 from icl_jax.dissect.examples import examples_of
 from icl_jax.dissect.reading import logits_of
 from icl_jax.dissect.readout import calibrated
-from icl_jax.dissect.training import cross_entropy, order_of, train_on
+from icl_jax.dissect.training import best_bias, cross_entropy, order_of, train_on
 from icl_jax.models.taps import Patch
 
 VANILLA, REWEIGHTED, BIAS, BATCH, CENTROID = "vanilla", "reweighted", "output bias", "batch calibration", "centroids"
@@ -99,10 +99,7 @@ class Reweight:
         reweighted, gold = logits_of(model, variables, *each("asked"), context, at_once=self.at_once, patch=patch)
         found = {VANILLA: plain("asked")[0], REWEIGHTED: reweighted, "gold": gold}
         of_extra, gold_extra = plain("extra")
-        classes = of_extra.shape[1]
-        of_bias = lambda bias, index: cross_entropy(of_extra[index] + bias, gold_extra[index])
-        bias = train_on(of_bias, jnp.zeros(classes), order, self.learning_rate)[0]
-        found |= {"bias": bias, "extra": of_extra, "gold_extra": gold_extra}
+        found |= {"bias": best_bias(of_extra, gold_extra), "extra": of_extra, "gold_extra": gold_extra}
         found |= {name: plain(name)[0] for name in self.of_bias}
         if self.more:
             found[MORE_SHOTS], found["gold_more"] = plain(MORE_SHOTS)
