@@ -53,7 +53,8 @@ class Frontend(Protocol):
     width: of a token; vocab_size: of the logits; items: where the tokens of items are, None where there are no places
     whose logits are scored but the last; table: (vocab_size, width), for a head tied to it. Its attributes that hold
     parameters are their names in checkpoints. sets: names of the sets of tokens that `roles` tells apart; a frontend
-    without them has neither. One whose tokens may follow others that were read before also takes `first`, int32
+    without them has neither. One whose sequences differ in length also says where the `last` token of each is, int32
+    (B,), of its inputs. One whose tokens may follow others that were read before also takes `first`, int32
     (B or 1,): the position of its first token.
     """
 
@@ -110,6 +111,9 @@ class Network(nnx.Module):
     ) -> Float32[Array, "B *places vocab"]:
         """See `Model.apply`."""
         first, past = ({}, {}) if cache is None else ({"first": cache.first}, {"cache": cache})
+        is_ragged = isinstance(logits_at, str) and logits_at == LAST and hasattr(self.frontend, "last")
+        if is_ragged:
+            logits_at = self.frontend.last(inputs)[:, None]
         tokens = tap("embed", self.frontend(inputs, key, train, mean, **first))
         hidden = tap("final", self.core(tokens, ALL if tap.touches("final") else logits_at, tap, **past))
         if not isinstance(logits_at, str):
@@ -118,7 +122,8 @@ class Network(nnx.Module):
             hidden = hidden[:, -1]
         else:
             hidden = hidden[:, self.frontend.items]
-        return self.readout(hidden, self.frontend.table)
+        logits = self.readout(hidden, self.frontend.table)
+        return logits[:, 0] if is_ragged else logits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,10 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Float32
 from ml_collections import ConfigDict
 
+from icl_jax.data.text.tokenizers import Tokenizer
 from icl_jax.devices import enable_compilation_cache
 from icl_jax.evals import named
 from icl_jax.evals.suites import SUITES
@@ -27,7 +29,7 @@ from icl_jax.report.figures import learning_figure
 from icl_jax.report.table import final_table
 from icl_jax.report.unchanged import unchanged
 from icl_jax.runs import config as cfg
-from icl_jax.runs import inside, rundir
+from icl_jax.runs import inside, language, rundir
 from icl_jax.runs.experiment import Experiment, describe, member_label, prepare_experiment
 from icl_jax.runs.initial import Origin, read_origin
 from icl_jax.runs.runplan import Start, config_from_json, eval_digests, eval_names, start_of, suites_of
@@ -204,6 +206,31 @@ class Run:
         variables, step = self.variables(member, step), self.step if step is None else step
         how = {"record": record, "patches": patches, "step": step, "logits_at": logits_at}
         return inside.apply(self._experiment, variables, batch.inputs, **how)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of an imported language model. ValueError for another run."""
+        return language.source_of(self._experiment, "run.tokenizer").tokenizer
+
+    def tokens(self, texts: Sequence[str]) -> Batch:
+        """Returns texts as an imported language model reads them, for `apply`; they may differ in length, and are
+        padded at the end. ValueError for another run and for an empty text."""
+        return language.batch_of(self._experiment, texts)
+
+    def generate(
+        self, prompts: Sequence[str], num_tokens: int = 32, *, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """Returns how an imported language model goes on with each prompt.
+
+        temperature: 0 takes the likeliest token, above 0 tokens are drawn by seed. ValueError for another run and for
+        more tokens than the model has positions.
+        """
+        return language.generate(self._experiment, prompts, num_tokens, temperature, seed)
+
+    def log_probs(self, prompts: Sequence[str], continuations: Sequence[str]) -> Float32[np.ndarray, "texts"]:
+        """Returns the log-probability, in nats, that an imported language model gives to each continuation after its
+        prompt, summed over its tokens. ValueError as for `generate`."""
+        return language.log_probs(self._experiment, prompts, continuations)
 
     def array(self, name: str, metric: str, step: int | None = None) -> Labelled:
         """Returns what an eval (or a suite) measured at a step, over members and its axes, with the labels along them.

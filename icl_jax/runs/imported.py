@@ -109,10 +109,10 @@ def _tested(model: Model, params: dict, tokens: Tokens, edit: Patch):
     """Outputs at all tokens as it is, with what attention gives, and edited."""
 
     @jax.jit
-    def both(params, places):
+    def both(params, tokens, places):
         how = {"shared": params, "logits_at": places}
         variables = {"params": params, "stats": {}}
         plain = model.apply(variables, tokens, record=("attn_probs",), **how)
         return plain, model.apply(variables, tokens, patches=(edit,), **how)
 
-    return both(params, np.arange(tokens.ids.shape[1], dtype=np.int32)[None])
+    return both(params, tokens, np.arange(tokens.ids.shape[1], dtype=np.int32)[None])

@@ -100,7 +100,8 @@ def apply(
 def _places(logits_at: Any, model: Model, variables: dict, inputs: Any) -> np.ndarray:
     """The tokens, int32 (B, K), at which logits are wanted, checked."""
     places = np.asarray(logits_at)
-    tokens = jax.eval_shape(lambda v, i: model.apply(v, i, record=("embed",)).taps["embed"], variables, inputs).shape
+    embedded = lambda v, i, shared: model.apply(v, i, record=("embed",), shared=shared).taps["embed"]
+    tokens = jax.eval_shape(embedded, variables, inputs, model.shared()).shape
     if places.ndim != 2 or len(places) != tokens[0] or places.dtype.kind not in "iu":
         raise ValueError(
             f"logits_at of shape {places.shape} and type {places.dtype}: give whole numbers (B, K), tokens of each of "

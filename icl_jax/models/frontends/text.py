@@ -59,6 +59,10 @@ class TextFrontend(nnx.Module):
         """Returns the roles of the tokens, which come with them."""
         return inputs.roles
 
+    def last(self, inputs: Tokens) -> Int[Array, "B"]:
+        """Returns the last token of each text, before the padding."""
+        return inputs.length - 1
+
     @property
     def table(self) -> Float[Array, "rows width"]:
         """(vocab_size, width): a row per token, for a head that is tied to it."""

@@ -32,7 +32,7 @@ NAMES = {
     "layers.{i}.mlp.down_proj": "blk.{i}.ffn_down",
 }
 _TOKENIZER = "tokenizer.ggml."
-_KEPT = ("model", "pre", "tokens", "merges", "token_type", "scores", "add_space_prefix")
+_KEPT = ("model", "pre", "tokens", "merges", "token_type")
 
 
 def find_gguf(name: str) -> pathlib.Path:
@@ -74,7 +74,6 @@ def read_gguf(path: pathlib.Path, dtype: str) -> Imported:
     source.check_all_read()
     kinds = sorted({tensor.tensor_type.name for tensor in tensors.values()})
     record = {"format": "gguf", "files": [path.name], "name": fields.get("general.name", path.stem), "types": kinds}
-    tokenizer = {name: fields[_TOKENIZER + name] for name in _KEPT if _TOKENIZER + name in fields}
     return Imported(
         about.family,
         dataclasses.replace(about.model, dtype=dtype),
@@ -82,9 +81,15 @@ def read_gguf(path: pathlib.Path, dtype: str) -> Imported:
         about.vocab_size,
         about.num_positions,
         params,
-        {"kind": "gguf", **tokenizer} if tokenizer else {},
+        tokenizer_fields(fields),
         record,
     )
+
+
+def tokenizer_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a file's metadata say of its tokenizer, {} where they say nothing."""
+    found = {name: fields[_TOKENIZER + name] for name in _KEPT if _TOKENIZER + name in fields}
+    return {"kind": "gguf", **found} if "tokens" in found else {}
 
 
 def _llama(path: pathlib.Path, fields: dict[str, Any], tied: bool) -> Architecture:
