@@ -226,7 +226,7 @@ class Model:
         stats = _flat(nnx.to_pure_dict(nnx.state(network, BatchStat)))
         return Output(logits, stats, {site: tap.recorded[canonical(site)] for site in record}, tap.changed)
 
-    def token_sets(self, inputs: Any) -> dict[str, Bool[Array, "B N"]]:
+    def token_sets(self, inputs: Any) -> dict[str, Bool[Array | np.ndarray, "B N"]]:
         """Returns which tokens of B sequences have a role: name of the set -> bool (B, N). inputs: as for `apply`."""
         return dict(self.roles(inputs).sets) if getattr(self._frontend, "sets", ()) else {}
 
@@ -337,7 +337,7 @@ def _ruled(variable: nnx.Param, key: jax.Array) -> jax.Array:
 @functools.lru_cache(maxsize=2)
 def _imported(model: Model) -> dict:
     """The weights that were imported, checked against the network's parameters."""
-    found, here = read_weights(model.spec.weights), _flat(_template(model)[1].to_pure_dict())
+    found, here = read_weights(model.spec.weights), _flat(nnx.to_pure_dict(_template(model)[1]))
     shapes = lambda tree: {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in tree}
     there, wanted = (shapes(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, here))
     if wrong := sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name)):

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ SMALL = (2.1, 2.3)
 LEFT, RIGHT, TOP, BOTTOM = 0.34, 0.52, 0.54, 0.46  # inches around the axes
 _LINE = 0.17  # of a title
 _LETTER, _ENTRY = 0.08, 0.2  # of a legend: width of a letter, height of an entry
+ABOVE = 0.62  # all panels: title and a line about them
+FILE_STYLE: dict[Any, Any] = {**STYLE, "font.size": 8.5}
 SMALL_RIGHT = 0.12  # where floor and ceiling are not named
 
 
@@ -36,7 +39,8 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Plate:
-    """A figure: rows of panels of one size. title: of the section; caption: how to read it; legend: its colours."""
+    """A figure: rows of panels of one size. title: of the section; caption: how to read it; legend: its colours;
+    panel: width and height of a panel, beside: inches right of the axes, where they are not the usual ones."""
 
     name: str
     title: str
@@ -45,6 +49,8 @@ class Plate:
     legend: bool = True
     left: float = LEFT  # inches beside and below the axes
     bottom: float = BOTTOM
+    panel: tuple[float, float] | None = None
+    beside: float | None = None
 
     @property
     def columns(self) -> int:
@@ -52,7 +58,7 @@ class Plate:
 
     @property
     def size(self) -> tuple[float, float]:
-        width, height = SIZES.get(self.columns, SMALL)
+        width, height = self.panel or SIZES.get(self.columns, SMALL)
         return width, height + self.bottom - BOTTOM + self.top - TOP
 
     @property
@@ -69,6 +75,8 @@ class Plate:
 
     @property
     def right(self) -> float:
+        if self.beside is not None:
+            return self.beside
         return RIGHT if self.columns in SIZES else SMALL_RIGHT
 
 
@@ -80,7 +88,7 @@ def rows_of(panels: list[Panel]) -> list[list[Panel]]:
 
 def panel_svg(panel: Panel, plate: Plate) -> str:
     """Returns one panel as SVG whose text is text, in the reader's font."""
-    with matplotlib.rc_context({**STYLE, "font.size": 8.5, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({**FILE_STYLE, "svg.fonttype": "none"}):
         figure = _figure(*plate.size)
         _add(figure, panel, plate, 0, plate.size[1])
         out = io.StringIO()
@@ -90,20 +98,34 @@ def panel_svg(panel: Panel, plate: Plate) -> str:
 
 def write_plate(plate: Plate, view: View, title: str, out: pathlib.Path) -> list[pathlib.Path]:
     """Writes all panels together, with title and legend, to out.svg and out.png and returns these paths."""
-    (width, height), above = plate.size, 0.62
     named = [view.primary, *map(text, view.coloured)] if plate.legend and view.primary else []
     beside = 0.5 + _LETTER * max(map(len, named)) if named else 0.1
-    with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
-        figure = _figure(plate.columns * width + beside, len(plate.rows) * height + above)
-        across, up = figure.get_size_inches()
-        figure.text(0.12 / across, 1 - 0.16 / up, title, size=13, weight="bold", va="top")
-        figure.text(0.12 / across, 1 - 0.42 / up, f"mean over {view.seeds}", size=9, color=MUTED, va="top")
-        for r, row in enumerate(plate.rows):
-            for c, panel in enumerate(row):
-                _add(figure, panel, plate, c * width, up - above - r * height)
+    with matplotlib.rc_context(FILE_STYLE):
+        figure = plate_figure(plate, title, f"mean over {view.seeds}", beside)
         if named:
-            _legend(figure, view, plate.columns * width, above + plate.top)
-        return [save(figure, out.with_name(f"{out.name}{suffix}")) for suffix in (".svg", ".png")]
+            _legend(figure, view, plate.columns * plate.size[0], ABOVE + plate.top)
+        return save_both(figure, out)
+
+
+def save_both(figure: Figure, out: pathlib.Path) -> list[pathlib.Path]:
+    """Writes a figure to out.svg and out.png and returns these paths."""
+    return [save(figure, out.with_name(f"{out.name}{suffix}")) for suffix in (".svg", ".png")]
+
+
+def plate_figure(plate: Plate, title: str, about: str, beside: float = 0.1, above: float = ABOVE) -> Figure:
+    """Returns all panels together, below a title and a line about them; to be drawn and saved in FILE_STYLE.
+
+    beside, above: inches free to the right of the panels and above them.
+    """
+    width, height = plate.size
+    figure = _figure(plate.columns * width + beside, len(plate.rows) * height + above)
+    across, up = figure.get_size_inches()
+    figure.text(0.12 / across, 1 - 0.16 / up, title, size=13, weight="bold", va="top")
+    figure.text(0.12 / across, 1 - 0.42 / up, about, size=9, color=MUTED, va="top")
+    for r, row in enumerate(plate.rows):
+        for c, panel in enumerate(row):
+            _add(figure, panel, plate, c * width, up - above - r * height)
+    return figure
 
 
 def _figure(width: float, height: float) -> Figure:

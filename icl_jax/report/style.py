@@ -72,7 +72,8 @@ def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
 def head(axes: Axes, name: str, explanation: str, size: float = 11.5) -> None:
     """Titles a panel."""
     axes.set_title(name, loc="left", fontsize=size, fontweight="bold", color=INK, pad=22 * size / 11.5)
-    axes.text(0, 1.035, explanation, transform=axes.transAxes, fontsize=9 * size / 11.5, color=MUTED, va="bottom")
+    place = {"xycoords": "axes fraction", "xytext": (0, 6.5 * size / 11.5), "textcoords": "offset points"}
+    axes.annotate(explanation, (0, 1), fontsize=9 * size / 11.5, color=MUTED, va="bottom", **place)
 
 
 def accuracy_axis(axes: Axes) -> None:

@@ -37,7 +37,7 @@ def import_language_model(path: str | pathlib.Path, out: str | pathlib.Path, dty
     directory = as_run_path(out)
     _check_free(directory)
     found = read_language_model(path, dtype)
-    tokenizer = tokenizer_json(found.tokenizer)
+    tokenizer = tokenizer_json(found.tokenizer) if found.tokenizer else ""
     config = config_of(found, directory)
     tested = self_test(found, load_tokenizer(tokenizer) if tokenizer else None)
     with sole_writer(directory):

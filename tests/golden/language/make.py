@@ -1,51 +1,69 @@
-"""Makes the goldens of language models: tiny random networks of each family and what transformers gives for them.
+"""Remakes the goldens of language models: `python tests/golden/language/make.py`, with torch and transformers.
 
-python tests/golden/language/make.py   (needs torch and transformers: pip install 'icl_jax[parity]')
+Each family gets a directory with a tiny random model as transformers saves it, and what that model computes.
 """
 
 import pathlib
+import shutil
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, GPTNeoXConfig, LlamaConfig
+import transformers
 
 HERE = pathlib.Path(__file__).parent
-SMALL = {"vocab_size": 37, "tie_word_embeddings": False}
-GPT = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 24, "bos_token_id": 0, "eos_token_id": 0}
-HF = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 24}
-FAMILIES = {
-    "gpt2": GPT2Config(**GPT, vocab_size=37, tie_word_embeddings=True),
-    "gptj": GPTJConfig(**GPT, **SMALL, rotary_dim=2),
-    "gpt_neox": GPTNeoXConfig(**HF, **SMALL, intermediate_size=24, rotary_pct=0.5),
-    "gpt_neox_sequential": GPTNeoXConfig(
-        **HF, **SMALL, intermediate_size=24, rotary_pct=1.0, use_parallel_residual=False
+SIZES = dict(vocab_size=61, hidden_size=32, num_attention_heads=4, max_position_embeddings=24)
+OLD_NAMES = dict(vocab_size=61, n_embd=32, n_head=4, n_positions=24)
+NEOX = dict(**SIZES, intermediate_size=48, rotary_pct=0.5)
+CONFIGS = {
+    "gpt2": transformers.GPT2Config(**OLD_NAMES, n_layer=3, n_inner=48),
+    "gptj": transformers.GPTJConfig(**OLD_NAMES, n_layer=2, n_inner=64, rotary_dim=4),
+    "neox_parallel": transformers.GPTNeoXConfig(**NEOX, num_hidden_layers=2, use_parallel_residual=True),
+    "neox_sequential": transformers.GPTNeoXConfig(**NEOX, num_hidden_layers=2, use_parallel_residual=False),
+    "llama": transformers.LlamaConfig(
+        **SIZES, num_hidden_layers=3, intermediate_size=40, num_key_value_heads=2, rms_norm_eps=1e-4, rope_theta=500.0
     ),
-    "llama": LlamaConfig(**HF, **SMALL, intermediate_size=20, num_key_value_heads=2),
-    "llama_tied": LlamaConfig(**HF, vocab_size=37, tie_word_embeddings=True, intermediate_size=20, head_dim=6),
+    "llama_tied": transformers.LlamaConfig(
+        **SIZES | {"hidden_size": 16}, num_hidden_layers=2, intermediate_size=64, head_dim=6, tie_word_embeddings=True
+    ),
 }
+SHARDED = "llama"
 
 
-def make(name: str, config) -> None:
-    torch.manual_seed(len(name))
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Draws every parameter, so that nothing can be swapped or left out unseen; gains are around 1."""
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        is_gain = parameter.ndim == 1 and name.endswith("weight")
+        drawn = torch.randn(parameter.shape) * (0.3 if parameter.ndim == 1 else 0.2) + is_gain
+        parameter.data = drawn.bfloat16().float()  # as saved
+
+
+def expected(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """What the model computes from fixed tokens."""
+    ids = np.random.default_rng(0).integers(0, SIZES["vocab_size"], (2, 11))
     with torch.no_grad():
-        for parameter in model.parameters():  # gains and biases too, so that none is forgotten
-            parameter.copy_(parameter.mean() * 0.9 + 0.25 * torch.randn_like(parameter))
-    ids = torch.randint(0, 37, (2, 11))
-    with torch.no_grad():
-        out = model(ids, output_hidden_states=True, output_attentions=True)
-    folder = HERE / name
-    model.save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    np.savez_compressed(
-        folder / "expected.npz",
-        input_ids=ids.numpy().astype(np.int32),
-        logits=out.logits.numpy(),
-        hidden_states=torch.stack(out.hidden_states).numpy(),
-        attentions=torch.stack(out.attentions).numpy(),
-    )
+        out = model(torch.tensor(ids), output_hidden_states=True, output_attentions=True)
+    stack = lambda tensors: np.stack([t.numpy() for t in tensors])
+    return {
+        "input_ids": ids.astype(np.int32),
+        "logits": out.logits.numpy(),
+        "hidden_states": stack(out.hidden_states),
+        "attentions": stack(out.attentions),
+    }
+
+
+def make(name: str, seed: int) -> None:
+    """Writes the directory of one model."""
+    directory = HERE / name
+    shutil.rmtree(directory, ignore_errors=True)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name], attn_implementation="eager").float().eval()
+    randomise(model, seed)
+    arrays = expected(model)
+    model.bfloat16().save_pretrained(directory, max_shard_size="24KB" if name == SHARDED else "1GB")
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    np.savez_compressed(directory / "expected.npz", **arrays)
 
 
 if __name__ == "__main__":
-    for name, config in FAMILIES.items():
-        make(name, config)
+    for seed, name in enumerate(CONFIGS):
+        make(name, seed)

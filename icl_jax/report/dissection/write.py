@@ -1,0 +1,73 @@
+"""Writes the page of a dissected run and its figures, of whatever was measured."""
+
+import pathlib
+from collections.abc import Mapping
+
+import matplotlib
+
+from icl_jax.report.dissection.answers import answers_section
+from icl_jax.report.dissection.arcs import Prompt, arcs_section
+from icl_jax.report.dissection.confusion import diagnose_section
+from icl_jax.report.dissection.edges import edges_section
+from icl_jax.report.dissection.flow import flow_section
+from icl_jax.report.dissection.look import Section, figure_of
+from icl_jax.report.dissection.methods import COMPRESS, REWEIGHT, found_section
+from icl_jax.report.dissection.numbers import Found
+from icl_jax.report.dissection.page import dissection_page
+from icl_jax.report.dissection.readout import readout_section
+from icl_jax.report.panels import FILE_STYLE, save_both
+from icl_jax.storage.arrays import Labelled
+from icl_jax.storage.files import write_text
+from icl_jax.storage.paths import as_path
+
+Metrics = Mapping[str, Labelled]
+# eval -> its figure, in the order of the page
+_SECTIONS = {
+    "answers": answers_section,
+    "flow": lambda found: flow_section(found["share"], found["log_ratio"], found["log_ratio_se"]),
+    "edges": edges_section,
+    "readout": lambda found: readout_section(found["auc"], found["cumulative"]),
+    "compress": lambda found: found_section(
+        "compress", "Context of anchors alone", COMPRESS, found, "whole context", "labels"
+    ),
+    "reweight": lambda found: found_section(
+        "reweight", "Re-weighted anchors", REWEIGHT, found, "vanilla", "reweighted"
+    ),
+    "diagnose": lambda found: diagnose_section(*(found[m] for m in ("predicted", "actual", "correlation", "p"))),
+}
+EVALS = tuple(_SECTIONS)
+
+
+def write_dissection(
+    directory: str | pathlib.Path, arrays: Found, about: Mapping[str, object], prompt: Prompt | None = None
+) -> list[pathlib.Path]:
+    """Writes directory/index.html and each figure as .svg and .png beside it; returns their paths, the page first.
+
+    arrays: (eval, metric) -> what it gave, of any of EVALS; others are passed over. about: see `dissection_page`.
+    prompt: one to draw. ValueError where there is nothing to draw.
+    """
+    sections = sections_of(arrays, prompt)
+    if not sections:
+        had = ", ".join(sorted({name for name, _ in arrays})) or "none"
+        raise ValueError(f"evals {had}: nothing to draw; figures are there for {', '.join(EVALS)}")
+    out = as_path(directory)
+    title = str(about.get("title", "Dissection"))
+    files: dict[str, list[pathlib.Path]] = {}
+    for section in sections:
+        with matplotlib.rc_context(FILE_STYLE):
+            figure = figure_of(section, section.plate.title, title)
+            files[section.plate.name] = save_both(figure, out / section.plate.name)
+    names = {name: [path.name for path in paths] for name, paths in files.items()}
+    write_text(out / "index.html", dissection_page(about, sections, names))
+    return [out / "index.html", *(path for paths in files.values() for path in paths)]
+
+
+def sections_of(arrays: Found, prompt: Prompt | None = None) -> list[Section]:
+    """Returns the figures of what there is, in the order of the page."""
+    made = []
+    for name, draw in _SECTIONS.items():
+        found = {metric: array for (of, metric), array in arrays.items() if of == name}
+        made += [draw(found)] if found else []
+        if name == "flow" and prompt is not None:
+            made.append(arcs_section(prompt))
+    return made
