@@ -7,6 +7,7 @@ repository's root. They assume `import icl_jax, numpy`, `from icl_jax import cla
   item-label pairs before the query; a transformer of 2 layers of 2 heads and width 16; 20 steps, evaluated every 10;
 - directory: a `pathlib.Path` to write to; run: `icl_jax.train(config, directory / "tiny")`;
 - results, headlines: the table of a made-up sweep over p_bursty 0, .5 and 1 with 5 seeds each, and the two of config;
+- language: a tiny language model that was imported, with random weights and a tokenizer of letters;
 - plugin: a file that registers a schedule, "falling", with a hyper of its own, power.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from icl_jax.claims import statements as claims
     from icl_jax.runs.api import Run, evaluate, load_run, train
     from icl_jax.runs.config import default_config, load_config, load_variant, override
+    from icl_jax.runs.imported import import_language_model
     from icl_jax.runs.sampling import sample, show
     from icl_jax.runs.transfer import embed, import_chan2022
     from icl_jax.sweep import grid
@@ -36,6 +38,7 @@ __all__ = [
     "evaluate",
     "grid",
     "import_chan2022",
+    "import_language_model",
     "load_config",
     "load_run",
     "load_variant",
@@ -50,6 +53,7 @@ __all__ = [
 _FROM = {
     "icl_jax.runs.api": ("Run", "evaluate", "load_run", "train"),
     "icl_jax.runs.config": ("default_config", "load_config", "load_variant", "override"),
+    "icl_jax.runs.imported": ("import_language_model",),
     "icl_jax.runs.sampling": ("sample", "show"),
     "icl_jax.sweep.grid": ("Stage",),
     "icl_jax.runs.transfer": ("embed", "import_chan2022"),

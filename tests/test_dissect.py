@@ -40,6 +40,7 @@ def cases_of(ids, class_pos, answers, gold) -> Cases:
         classes[:, places] = own
     none = np.zeros((count, tokens), bool)
     sets = dict.fromkeys(TEXT_SETS, none) | {"label": classes >= 0, "query": none | (np.arange(tokens) == tokens - 1)}
+    sets["first"] = none | (np.arange(tokens) == 0)
     inputs = Tokens(ids, np.full(count, tokens, np.int32), Roles(sets, none.astype(np.int32)))
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), count)))
     answers = np.broadcast_to(answers, (count, len(answers)))
@@ -54,7 +55,9 @@ def gpt2(shared_dir):
     """The goldens' tiny GPT-2: (model, variables)."""
     found = read_language_model(shared_dir / "golden" / "anchors" / "model")
     options = tuple((role, tuple(sorted(own.items()))) for role, own in sorted(found.options.items()))
-    return Model(found.model, TextFacts(found.vocab_size), "text", options), {"params": found.params, "stats": {}}
+    return Model(found.model, TextFacts(found.vocab_size), "text", options), jax.tree.map(
+        jnp.asarray, {"params": found.params, "stats": {}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +211,7 @@ def test_numbers_of_cases():
     logits = np.log(np.array([[0.2, 0.5, 0.3]]))
     assert log_odds(logits, np.array([1]))[0] == pytest.approx(np.log(0.5 / 0.5))
     np.testing.assert_allclose(calibrated(np.tile(logits, (4, 1))), 0, atol=1e-12)
-    assert jaccard(np.array([1, 2, 3]), np.array([3, 4, 5])) == pytest.approx(1 / 5)
+    np.testing.assert_allclose(jaccard(np.array([[1, 2, 3]]), np.array([[3, 4, 5]])), [1 / 5])
 
 
 def test_the_best_bias_makes_classes_as_frequent_as_they_are():

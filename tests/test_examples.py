@@ -13,6 +13,7 @@ import types
 
 import numpy
 import pytest
+from letters import imported_gpt2
 from sweep_table import results
 from tiny import tiny_config
 
@@ -20,7 +21,7 @@ import icl_jax
 from icl_jax import claims, grid, headlines, names, patches, plugins, registry
 from icl_jax.claims.judge import Claim as Judged
 from icl_jax.models import taps
-from icl_jax.runs import sampling
+from icl_jax.runs import dissection, sampling
 from icl_jax.spec import HYPERS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,6 +36,7 @@ PUBLIC = {
     headlines: (),
     taps: ("Patch", "from_config"),
     sampling: ("Sample",),
+    dissection: ("dissect",),
     names: ("suggest",),
     registry: (
         *("Reads", "Component", "SourceComponent", "BankComponent", "ModelComponent", "FrontendComponent"),
@@ -117,6 +119,7 @@ def names_of_examples(directory: pathlib.Path) -> dict:
         "config": config,
         "directory": directory,
         "run": run,
+        "language": imported_gpt2(directory),
         "plugin": directory / "falling.py",
         "results": results(curve, {"p_bursty": (0.0, 0.5, 1.0)}),
         "headlines": headlines.headlines_of(config.evals),

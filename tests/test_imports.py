@@ -14,7 +14,7 @@ ROOMS = {
     "dissect": {"data", "evals", "models", "storage"},
     "claims": {"storage"},
     "report": {"claims", "data", "storage"},
-    "runs": {"data", "models", "training", "evals", "report", "storage"},
+    "runs": {"data", "dissect", "models", "training", "evals", "report", "storage"},
     "bench": {"data", "models", "training", "evals", "runs"},
     "sweep": {"claims", "data", "evals", "report", "runs", "storage", "training"},
     "cli": {"bench", "claims", "data", "evals", "report", "runs", "storage", "sweep", "training"},

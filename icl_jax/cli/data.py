@@ -1,5 +1,6 @@
 """`icl data ...`, `icl import ...`."""
 
+import pathlib
 from argparse import Namespace
 
 from icl_jax.data.banks import describe_banks, prepare_bank
@@ -40,6 +41,24 @@ def embed(words: list[str], flags: Namespace) -> None:
     """icl data embed RUN"""
     run = api.load_run(words[0])
     print(transfer.embed(run, flags.to or str(run.directory / "embeddings.npz"), member=flags.member, step=flags.step))
+
+
+def import_hf(words: list[str], flags: Namespace) -> None:
+    """icl import hf DIR"""
+    _import_language_model(words[0], flags)
+
+
+def import_gguf(words: list[str], flags: Namespace) -> None:
+    """icl import gguf FILE"""
+    _import_language_model(words[0], flags)
+
+
+def _import_language_model(path: str, flags: Namespace) -> None:
+    from icl_jax.runs.imported import import_language_model  # it loads what texts need
+
+    name = pathlib.Path(path).expanduser().resolve().stem if pathlib.Path(path).exists() else path
+    run = import_language_model(path, flags.to or f"runs/{name}", flags.dtype)
+    print(f"{run.directory}: {run.config.model.num_layers} layers; look inside: icl dissect {run.directory}")
 
 
 def import_chan2022(words: list[str], flags: Namespace) -> None:

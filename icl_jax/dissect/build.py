@@ -14,6 +14,7 @@ from icl_jax.dissect.declared import TEXT_OPTIONS
 from icl_jax.dissect.diagnose import LEAST_CLASSES, Diagnose
 from icl_jax.dissect.edges import Edges, windows_of
 from icl_jax.dissect.flow import Flow
+from icl_jax.dissect.prompt import PromptSaliency
 from icl_jax.dissect.readout import Readout
 from icl_jax.dissect.reweight import CONTEXTUAL, DOMAIN, Reweight
 from icl_jax.dissect.roles import check_edge
@@ -33,6 +34,13 @@ def flow(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> F
         check_edge(f"evals.more.{name}.flows", each, _sets(spec, source))
     asked = _questions(name, spec, source, options, whole=True)
     return Flow(name, asked, options["flows"], options["of"], _sizes(spec), options["at_once"])
+
+
+def prompt(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> PromptSaliency:
+    """Returns the saliency of one prompt, for a picture. ValueError where it cannot be had."""
+    _check_attention(name, spec)
+    asked = _questions(name, spec, source, {**options, "num_prompts": 1}, whole=True)
+    return PromptSaliency(name, asked, options["of"], _sizes(spec), asked.num_tokens)
 
 
 def edges(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> Edges:

@@ -60,6 +60,11 @@ class Questions(Protocol):
         """Names of the classes."""
         ...
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a question, with padding."""
+        ...
+
     def arrays(self) -> Any:
         """Returns host arrays, see `Eval.arrays`."""
         ...
@@ -97,6 +102,11 @@ class ExemplarQuestions:
     suite: SuiteSpec
     num: int
     source: Exemplars
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a sequence."""
+        return 2 * self.source.task.context_len + 1 + int(self.source.task.task_token)
 
     @property
     def ways(self) -> int:

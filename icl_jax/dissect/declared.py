@@ -7,7 +7,6 @@ from icl_jax.registry import EvalComponent, load, register
 from icl_jax.spec import Option
 
 _QUESTIONS = {
-    "num_prompts": Option(64, "sequences, of a language model prompts, per member", least=1),
     "suite": Option("fewshot_holdout", "of a grown model: on whose sequences"),
     "task": Option("", "of a language model: sst2, trec, ag_news, ...; a name of your own with template and words"),
     "data": Option("", "texts: a .jsonl file ({split}: the split), tfds:NAME, or a known set (default: task)"),
@@ -20,7 +19,8 @@ _QUESTIONS = {
     "flip": Option((), "texts: class c is shown with the word of class flip[c]"),
     "instruction": Option("", "texts: in front of the prompt"),
 }
-TEXT_OPTIONS = tuple(_QUESTIONS)[2:]
+TEXT_OPTIONS = tuple(_QUESTIONS)[1:]
+_NUM_PROMPTS = Option(64, "sequences, of a language model prompts, per member", least=1)
 
 
 def _suites(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -33,16 +33,23 @@ def _digest(options: Mapping[str, Any]) -> str:
 
 _EXTRA = Option(4, "further examples per class that are trained on, or by which a choice is made", least=1)
 _AT_ONCE = Option(16, "prompts side by side: memory against speed", least=1)
+_OF = Option(
+    "loss",
+    "what the gradient is of; logit_difference: of the right class, which does not vanish with the loss",
+    choices=("loss", "logit_difference"),
+)
 
 
-def _register(name: str, doc: str, at_once: Option = _AT_ONCE, **options: Option) -> None:
+def _register(name: str, doc: str, at_once: Option | None = _AT_ONCE, **options: Option) -> None:
+    """at_once: None for what looks at one prompt."""
+    of_many = {"num_prompts": _NUM_PROMPTS, "at_once": at_once} if at_once else {}
     register(
         EvalComponent(
             role="eval",
             name=name,
             doc=doc,
             build=f"icl_jax.dissect.build:{name}",
-            options={**_QUESTIONS, **options, "at_once": at_once},
+            options={**_QUESTIONS, **options, **of_many},
             suites=_suites,
             digest=_digest,
         )
@@ -54,11 +61,13 @@ _register(
     "Saliency of attention between roles of tokens, by layer and head, beside pseudo-anchors.",
     Option(4, "prompts side by side: memory against speed", least=1),
     flows=Option(("earlier -> label", "label -> query"), "edges whose saliency is averaged"),
-    of=Option(
-        "loss",
-        "what the gradient is of; logit_difference: of the right class, which does not vanish with the loss",
-        choices=("loss", "logit_difference"),
-    ),
+    of=_OF,
+)
+_register(
+    "prompt",
+    "Saliency of every edge of the first prompt, to be drawn.",
+    None,
+    of=_OF,
 )
 _register(
     "edges",

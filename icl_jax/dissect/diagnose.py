@@ -91,7 +91,7 @@ class Diagnose:
         keys = keys.reshape(*keys.shape[:2], -1)
         of_class = sequences.classes[0][None] == jnp.arange(len(self.questions.classes))[:, None]
         weight = of_class / of_class.sum(1, keepdims=True)
-        return jnp.einsum("ct,ltd->cld", weight, keys.astype(jnp.float32))
+        return jnp.einsum("ct,ltd->cld", weight, keys.astype(jnp.float32), precision="highest")
 
     def finish(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """values: (members, ...)."""

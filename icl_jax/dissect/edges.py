@@ -186,7 +186,7 @@ def log_odds(logits: Float[np.ndarray, "*b C"], gold: Int[np.ndarray, "*b"]) -> 
     return right - (top + np.log(np.exp(others - top[..., None]).sum(-1)))
 
 
-def jaccard(one: Int[np.ndarray, "*b k"], other: Int[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b"]:
+def jaccard(one: Int[np.ndarray, "*b k"], other: Int[np.ndarray, "*#b k"]) -> Float[np.ndarray, "*b"]:
     """Returns the size of the intersection of two sets of k over that of their union."""
     both = (one[..., :, None] == other[..., None, :]).any(-1).sum(-1)
     return both / (2 * one.shape[-1] - both)

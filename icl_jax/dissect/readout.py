@@ -77,7 +77,7 @@ class Readout:
             logits, output = read(model, variables, cases, context, record=("attn_probs",), cache=cache)
             attention = output.taps["attn_probs"].sum(2)[:, 0, cases.at[0]]  # (layers, keys)
             classes = self._classes(marked(model, cases, tokens), cases, before)
-            to_class = lambda of: jnp.stack([(attention * (of == c)).sum(-1) for c in range(self._num_classes)], -1)
+            to_class = lambda of: jnp.matmul(attention, jax.nn.one_hot(of, self._num_classes), precision="highest")
             return {"logits": cases.of_classes(logits)[0], "attention": jnp.stack([to_class(of) for of in classes])}
 
         return jax.lax.map(one, eval_set.each, batch_size=min(self.at_once, self.questions.num))

@@ -40,11 +40,14 @@ class TextQuestions:
         """Where the tokens that are asked begin, of each seed."""
         return [0 if self.whole else int(prompts.num_demonstration_tokens[0]) for prompts in self.drawn]
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a question, with padding; without the demonstrations that are read before."""
+        return max(int(p.length.max()) - start for p, start in zip(self.drawn, self._starts, strict=True))
+
     def arrays(self) -> dict[str, Any]:
         """Returns the prompts of all seeds, axes (seed, prompt, token), and the demonstrations that they share."""
-        after = [prompts.length - start for prompts, start in zip(self.drawn, self._starts, strict=True)]
-        longest = int(max(length.max() for length in after))
-        cut = [_part(p, s, longest) for p, s in zip(self.drawn, self._starts, strict=True)]
+        cut = [_part(p, s, self.num_tokens) for p, s in zip(self.drawn, self._starts, strict=True)]
         found = {
             "seeds": np.asarray(self.seeds, np.uint32),
             "each": _stacked(cut) | {"gold": np.stack([p.gold for p in self.drawn])},

@@ -61,6 +61,11 @@ def check(spec: RunSpec, every: int) -> None:
             taken = f"{name!r} is a suite of the run" if name in suites else f"{name!r} has a meaning in the table"
             raise ValueError(f"evals.more.{name}: {taken}; give the eval another name and say use={more.use!r}")
         for suite in suites_of(more):
+            if not find("source", spec.parts.source).suites:
+                raise ValueError(
+                    f"evals.more.{name} looks at suite {suite!r}, and source {spec.parts.source!r} draws none; say "
+                    "what it is to look at instead, such as a text task (task='sst2')"
+                )
             if suite not in suites:
                 has = f"which is not among evals.suites {list(suites)}; add it"
                 raise ValueError(f"evals.more.{name} looks at suite {suite!r}, {has}")

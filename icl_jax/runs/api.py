@@ -209,12 +209,25 @@ class Run:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of an imported language model. ValueError for another run."""
+        """The tokenizer of an imported language model. ValueError for another run.
+
+        >>> language.tokenizer.encode("a b")
+        [3, 1, 4]
+        >>> run.tokenizer
+        Traceback (most recent call last):
+            ...
+        ValueError: run.tokenizer takes a language model (parts.source 'text'); this is a Exemplars
+        """
         return language.source_of(self._experiment, "run.tokenizer").tokenizer
 
     def tokens(self, texts: Sequence[str]) -> Batch:
         """Returns texts as an imported language model reads them, for `apply`; they may differ in length, and are
-        padded at the end. ValueError for another run and for an empty text."""
+        padded at the end. ValueError for another run and for an empty text.
+
+        >>> batch = language.tokens(["a b", "a longer text"])
+        >>> batch.inputs.ids.shape, language.apply(batch).logits.shape
+        ((2, 13), (2, 61))
+        """
         return language.batch_of(self._experiment, texts)
 
     def generate(
@@ -224,12 +237,19 @@ class Run:
 
         temperature: 0 takes the likeliest token, above 0 tokens are drawn by seed. ValueError for another run and for
         more tokens than the model has positions.
+
+        >>> [len(text) for text in language.generate(["a b", "the"], 4)]  # of a token a letter
+        [4, 4]
         """
         return language.generate(self._experiment, prompts, num_tokens, temperature, seed)
 
     def log_probs(self, prompts: Sequence[str], continuations: Sequence[str]) -> Float32[np.ndarray, "texts"]:
         """Returns the log-probability, in nats, that an imported language model gives to each continuation after its
-        prompt, summed over its tokens. ValueError as for `generate`."""
+        prompt, summed over its tokens. ValueError as for `generate`.
+
+        >>> language.log_probs(["a b", "the"], ["c", "re"]).shape
+        (2,)
+        """
         return language.log_probs(self._experiment, prompts, continuations)
 
     def array(self, name: str, metric: str, step: int | None = None) -> Labelled:

@@ -33,6 +33,11 @@ def import_language_model(path: str | pathlib.Path, out: str | pathlib.Path, dty
     1, an edit changes the logits, and of a text they say more than chance does (a warning, where not). Nothing is
     fetched. ValueError for files that are missing, damaged or not understood, and for an `out` that holds something
     else.
+
+    >>> icl_jax.import_language_model(directory / "nowhere", directory / "new")
+    Traceback (most recent call last):
+        ...
+    ValueError: ...nowhere...
     """
     directory = as_run_path(out)
     _check_free(directory)

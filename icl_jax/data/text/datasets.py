@@ -28,7 +28,7 @@ TFDS_FIELDS = (
 TFDS_LABELS = ("label", "label-coarse")
 WAYS = (
     'Give the path of a JSONL file with one {"text": ..., "label": ...} a line; or set data_dir to a directory that '
-    "holds NAME.SPLIT.jsonl files (or ICL_SHARED to one whose data/text does); or name a prepared TFDS set, tfds:NAME"
+    "holds NAME.SPLIT.jsonl files, as by the environment variable ICL_TEXT_DIR; or name a prepared TFDS set, tfds:NAME"
 )
 
 
@@ -71,7 +71,7 @@ def load_examples(source: str, split: str, *, data_dir: str = "", label_names: S
     source: one of
       path.jsonl  a file of {"text": ..., "label": ...} or {"text1", "text2", "label"} lines; a label is the number of
                   a class or its name. "{split}" in the path stands for the split; without it the file is the split.
-      name        a set of data_dir, or if "" of ICL_SHARED/data/text: from the directory's datasets.json, or else its
+      name        a set of data_dir, or if "" of ICL_TEXT_DIR: from the directory's datasets.json, or else its
                   file name.split.jsonl.
       tfds:name   a set prepared in data_dir, or if "" in TFDS_DATA_DIR or ~/tensorflow_datasets (array_record form).
     label_names: of the classes, in order. If (): those that the set declares; of a bare file all labels in it, sorted.
@@ -159,10 +159,9 @@ def _class_of(label: int | str, names: tuple[str, ...], where: str) -> int:
 def _find(name: str, split: str, data_dir: str) -> tuple[pathlib.Path, tuple[str, ...]]:
     """Returns the file of a split of a known set, and the names of its classes if they are declared."""
     what = f"data set {name!r}"
-    shared = os.environ.get("ICL_SHARED", "")
-    if not data_dir and not shared:
-        raise ValueError(f"{what}: neither data_dir nor ICL_SHARED is set. {WAYS}")
-    place = pathlib.Path(data_dir or f"{shared}/data/text").expanduser()
+    if not (given := data_dir or os.environ.get("ICL_TEXT_DIR", "")):
+        raise ValueError(f"{what}: neither data_dir nor ICL_TEXT_DIR is set. {WAYS}")
+    place = pathlib.Path(given).expanduser()
     if not place.is_dir():
         raise ValueError(f"{what}: no directory {place}. {WAYS}")
     declared = _declared(place)
