@@ -1,6 +1,7 @@
 """Dissection: the arithmetic of the authors' code, and laws of what is cut, weighed and left out."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ from scipy.special import softmax
 from tiny import tiny_config
 
 import icl_jax
+from icl_jax.cli import main
 from icl_jax.dissect.auc import auc, multiclass_auc, pairwise_auc
 from icl_jax.dissect.cases import Cases
+from icl_jax.dissect.declared import TEXT_OPTIONS
 from icl_jax.dissect.diagnose import key_distances, rank_correlation
 from icl_jax.dissect.edges import jaccard, log_odds, windows_of
 from icl_jax.dissect.flow import attention_times_gradient, mean_over
@@ -26,9 +29,13 @@ from icl_jax.models.build import Model
 from icl_jax.models.cache import Cache
 from icl_jax.models.importers.language import read_language_model
 from icl_jax.models.taps import Patch
+from icl_jax.registry import find
 from icl_jax.training.protocols import EvalContext
 
-PROMPTS = ("prompt_0", "prompt_2", "prompt_4", "extra_2shot_0")
+# Each has a length, and so programs, of its own: CI looks at those that are marked too.
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("prompt_2", "prompt_4")]
+PROMPTS = ("prompt_0", "extra_2shot_0", *MORE)
+ONE_SHOT = ("prompt_0", *MORE)
 NOTHING = EvalContext(None, None, None, {}, (), {})
 
 
@@ -64,7 +71,7 @@ def gpt2(shared_dir):
 def prompts(shared_dir):
     """Golden prompts by name: (their arrays, the same as cases)."""
     found = {}
-    for name in PROMPTS:
+    for name in ("prompt_0", "prompt_2", "prompt_4", "extra_2shot_0"):
         golden = dict(np.load(shared_dir / "golden" / "anchors" / f"{name}.npz"))
         places = golden["class_pos"].reshape(len(golden["label_token_ids"]), -1)
         about = (places, golden["label_token_ids"], golden["gold_label"][None])
@@ -104,7 +111,7 @@ def test_isolation_is_the_authors(name, layers, gpt2, prompts):
         np.testing.assert_allclose(logits[0], golden[wanted], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", PROMPTS[:3])
+@pytest.mark.parametrize("name", ONE_SHOT)
 def test_reweighting_is_the_authors(name, gpt2, prompts):
     model, variables = gpt2
     golden, cases = prompts[name]
@@ -146,7 +153,7 @@ def test_training_of_factors_is_the_authors(gpt2, shared_dir):
     np.testing.assert_allclose(beta, golden["betas"][-1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", PROMPTS[:3])
+@pytest.mark.parametrize("name", ONE_SHOT)
 def test_compression_is_the_authors(name, gpt2, prompts):
     model, variables = gpt2
     golden, cases = prompts[name]
@@ -392,3 +399,23 @@ def test_models_without_labels_to_look_at_are_refused(changes, words, dissected,
     config.evals.more = {"readout": {}}
     with pytest.raises(ValueError, match=words):
         icl_jax.train(config, tmp_path / "run", progress=False)
+
+
+def test_the_command_dissects_a_grown_run(dissected, tmp_path, capsys):
+    copy = shutil.copytree(dissected.directory, tmp_path / "run")
+    config = tmp_path / "look.py"
+    config.write_text(
+        "import icl_jax\n\n\ndef get_config():\n    config = icl_jax.default_config()\n"
+        f"    config.evals.more.readout = {{'num_prompts': {EVALS['readout']['num_prompts']}}}\n    return config\n"
+    )
+    main(["icl", "dissect", str(copy), f"--config={config}"])
+    assert capsys.readouterr().out.split()[0].endswith("run/dissection/index.html")
+    assert "Readout of labels" in (copy / "dissection" / "index.html").read_text()
+    for flags, words in (
+        (["--task=sst2"], "is no language model"),
+        (["--seeds=a"], "give whole numbers"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["icl", "dissect", str(copy), *flags])
+        assert words in capsys.readouterr().err
+    assert all(name in find("eval", "flow").options for name in TEXT_OPTIONS)

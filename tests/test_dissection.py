@@ -1,19 +1,16 @@
 """Dissected runs: what is made of a grown run and of a language model, and demonstrations that questions share."""
 
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from letters import imported_llama
-from test_dissect import EVALS, NOTHING, dissected  # noqa: F401 (a fixture)
+from test_dissect import NOTHING
 
 import icl_jax
-from icl_jax.cli import main
 from icl_jax.dissect.build import _texts, answers, edges
-from icl_jax.dissect.declared import TEXT_OPTIONS
 from icl_jax.dissect.reading import logits_of
 from icl_jax.registry import find, resolved_options
 from icl_jax.runs.dissection import default_evals, dissect
@@ -132,6 +129,12 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_written(changes, wor
     assert not (tmp_path / "out").exists()
 
 
+def test_an_edge_that_no_prompt_has_is_refused(language, task, tmp_path):
+    evals = {"edges": {"num_prompts": 4, "edges": ("query -> label",), **task}}
+    with pytest.raises(ValueError, match="no prompt has an edge 'query -> label'"):
+        dissect(language, evals, tmp_path / "out", progress=False)
+
+
 def test_classes_that_are_too_few_for_a_test_are_refused(language, task, tmp_path):
     with pytest.raises(ValueError, match="has 2 classes, a permutation test needs 6"):
         dissect(language, {"diagnose": {"num_prompts": 4, **task}}, tmp_path / "out", progress=False)
@@ -140,23 +143,3 @@ def test_classes_that_are_too_few_for_a_test_are_refused(language, task, tmp_pat
 def test_one_imported_model_under_one_seed_twice_is_no_replicate(language, task, tmp_path):
     with pytest.raises(ValueError, match=r"only seeds\.eval makes another"):
         dissect(language, {"answers": {"num_prompts": 4, **task}}, tmp_path / "out", seeds=(0, 0), progress=False)
-
-
-def test_the_command_dissects_a_grown_run(dissected, tmp_path, capsys):  # noqa: F811
-    copy = shutil.copytree(dissected.directory, tmp_path / "run")
-    config = tmp_path / "look.py"
-    config.write_text(
-        "import icl_jax\n\n\ndef get_config():\n    config = icl_jax.default_config()\n"
-        f"    config.evals.more.readout = {{'num_prompts': {EVALS['readout']['num_prompts']}}}\n    return config\n"
-    )
-    main(["icl", "dissect", str(copy), f"--config={config}"])
-    assert capsys.readouterr().out.split()[0].endswith("run/dissection/index.html")
-    assert "Readout of labels" in (copy / "dissection" / "index.html").read_text()
-    for flags, words in (
-        (["--task=sst2"], "is no language model"),
-        (["--seeds=a"], "give whole numbers"),
-    ):
-        with pytest.raises(SystemExit):
-            main(["icl", "dissect", str(copy), *flags])
-        assert words in capsys.readouterr().err
-    assert all(name in find("eval", "flow").options for name in TEXT_OPTIONS)

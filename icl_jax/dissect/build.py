@@ -17,9 +17,10 @@ from icl_jax.dissect.flow import Flow
 from icl_jax.dissect.prompt import PromptSaliency
 from icl_jax.dissect.readout import Readout
 from icl_jax.dissect.reweight import CONTEXTUAL, DOMAIN, Reweight
-from icl_jax.dissect.roles import check_edge
-from icl_jax.dissect.texts import TextSets, text_sets
+from icl_jax.dissect.roles import ANCHORS, CONTROLS, check_edge
+from icl_jax.dissect.texts import TextQuestions, TextSets, text_sets
 from icl_jax.inputs import TEXT_SETS
+from icl_jax.patches import edge
 from icl_jax.registry import find, resolved_options
 from icl_jax.spec import RunSpec
 
@@ -52,6 +53,9 @@ def edges(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> 
     words = tuple(k for k in _WORDS if _has_words(source, k))
     gates = tuple((text, tuple(map(bool, gate))) for text, gate in windows.items())
     asked = _questions(name, spec, source, options)
+    if isinstance(asked, TextQuestions):
+        for each in options["edges"]:
+            _check_covers(name, each, asked)
     return Edges(name, asked, options["edges"], gates, words, options["at_once"])
 
 
@@ -119,6 +123,18 @@ def diagnose(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
             f"{LEAST_CLASSES}; use a task such as trec"
         )
     return Diagnose(name, asked, *_sizes(spec), options["directions"], options["at_once"])
+
+
+def _check_covers(name: str, edge_: str, asked: TextQuestions) -> None:
+    """Raises ValueError for an edge that no prompt has, as the sets of tokens are empty or come in the other order."""
+    begin, end = edge(edge_)
+    of = lambda prompts, which: prompts.sets.get(ANCHORS if which in CONTROLS else which, prompts.ids >= 0)
+    earlier = lambda prompts: of(prompts, begin).cumsum(1) - of(prompts, begin)  # tokens of the set before each
+    if not any((of(prompts, end) & (earlier(prompts) > 0)).any() for prompts in asked.drawn):
+        raise ValueError(
+            f"evals.more.{name}: no prompt has an edge {edge_!r}, so that cutting it does nothing; leave it out, or "
+            "take more shots"
+        )
 
 
 def _sizes(spec: RunSpec) -> tuple[int, int]:

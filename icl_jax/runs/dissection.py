@@ -23,7 +23,7 @@ from icl_jax.storage.paths import as_run_path
 from icl_jax.storage.weights import read_facts
 from icl_jax.training.rows import labelled
 
-FOLDER = "dissection"
+FOLDER, SUFFIX = "dissection", "-dissected"
 Arrays = dict[tuple[str, str], Labelled]
 
 
@@ -83,7 +83,7 @@ def dissect(
     with config.unlocked():
         config.evals.more = {name: ConfigDict(dict(fields)) for name, fields in evals.items()}
     is_language = bool(run.config.model.weights)
-    directory = as_run_path(out or (f"{run.directory}-dissected" if is_language else run.directory / FOLDER))
+    directory = as_run_path(out or (f"{run.directory}{SUFFIX}" if is_language else run.directory / FOLDER))
     if is_language:
         config.name, config.seeds.eval = directory.name, seeds
         own = api.train(config, directory, progress=progress)
@@ -144,7 +144,10 @@ def _tokens(experiment: Experiment, ids: np.ndarray, role: np.ndarray) -> tuple[
 def _about(run: api.Run, evals: Mapping[str, Mapping[str, Any]], seeds: tuple[int, ...]) -> dict[str, object]:
     """What the page says of what was looked at."""
     model = run.config.model
-    about: dict[str, object] = {"title": f"{run.config.name}, dissected", "layers": model.num_layers}
+    about: dict[str, object] = {
+        "title": f"{run.config.name.removesuffix(SUFFIX)}, dissected",
+        "layers": model.num_layers,
+    }
     about |= {"heads": model.num_heads, "width": model.width}
     if not model.weights:
         return about | {"step": f"{run.step:,}", "members": len(run.members)}
