@@ -111,6 +111,7 @@ def test_who_comes_between_the_checks_and_the_lock_is_noticed(trained, tmp_path,
     assert_same_run(path, trained)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_while_it_is_trained(trained, tmp_path):
     """Evaluation takes no lock and leaves nothing behind; what it finds is whole, and the training is not disturbed."""
     path = tmp_path / "run"

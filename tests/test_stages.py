@@ -490,6 +490,7 @@ def test_seeds_that_decide_nothing_are_no_replicates(done, tmp_path):
         icl_jax.train(config, tmp_path / "later", progress=False)
 
 
+@pytest.mark.slow
 def test_checkpoints_that_later_stages_take_stay_and_a_lost_or_damaged_one_is_made_again(tmp_path):
     def sheet(steps=20, noise=(0.0,)):
         arms = grid.over("hypers.label_noise", noise)

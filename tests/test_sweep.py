@@ -633,6 +633,7 @@ def test_tasks_that_start_before_and_after_a_split_agree(sheet, tmp_path):
         assert len(takers) == 1 and early[0](job_) == late[0](job_)
 
 
+@pytest.mark.slow
 def test_a_worker_passes_over_what_another_has_split(sheet, tmp_path):
     """The list it works through is older than the plan: it looks again after each population."""
     opened = open_sweep(sheet, tmp_path)
