@@ -124,10 +124,8 @@ def _prompt(run: api.Run, arrays: Arrays) -> Prompt | None:
     ids = arrays["prompt", "token"].values[0][:count].astype(int)
     layers = len(saliency)
     third = max(layers // 3, 1)
-    blocks = {
-        f"layers 0 to {third - 1}": saliency[:third],
-        f"layers {layers - third} to {layers - 1}": saliency[-third:],
-    }
+    title = lambda first, last: f"layers {first} to {last}" if last > first else f"layer {first}"
+    blocks = {title(0, third - 1): saliency[:third], title(layers - third, layers - 1): saliency[-third:]}
     names = {LABEL: "label", QUERY: "query"}
     tokens = _tokens(run._experiment, ids, role)
     roles = tuple(names.get(int(own), "other") for own in role[:count])
