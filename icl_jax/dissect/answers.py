@@ -6,20 +6,19 @@ cases apart.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
 from icl_jax.dissect.auc import pairwise_auc
-from icl_jax.dissect.cases import Questions
+from icl_jax.dissect.cases import OfQuestions
 from icl_jax.dissect.edges import log_odds
 from icl_jax.dissect.reading import read, read_before
 from icl_jax.dissect.readout import calibrated
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Answers(OfQuestions):
     """Scores of the questions (`icl_jax.training.protocols.Eval`).
 
     accuracy: of the likeliest class; calibrated_accuracy: the same less the mean log-probability of each class over the
@@ -27,8 +26,6 @@ class Answers:
     share of cases in which a class is answered; right ("class",): share in which it is right.
     """
 
-    name: str
-    questions: Questions
     at_once: int
 
     @property
@@ -42,12 +39,6 @@ class Answers:
     @property
     def coords(self) -> dict[str, tuple]:
         return {"class": self.questions.classes}
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         """Returns the logits of the classes (cases, C) and the right class (cases,)."""

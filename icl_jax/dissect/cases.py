@@ -87,6 +87,22 @@ class Prepared:
     before: Tokenised | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class OfQuestions:
+    """What evals have in common that ask one kind of questions. name: of the eval."""
+
+    name: str
+    questions: Questions
+
+    def arrays(self) -> Any:
+        """Returns the questions' host arrays."""
+        return self.questions.arrays()
+
+    def prepare(self, arrays: Any, tables: Any, h: dict, seed: Integer[Array, ""]) -> Prepared:
+        """Returns what the cases of one member are made of."""
+        return self.questions.prepare(arrays, tables, h, seed)
+
+
 def draw_keys(name: str, count: int, seed: Integer[Array, ""]) -> UInt32[Array, "{count} 2"]:
     """Returns key data for what an analysis draws, by its name and the number of a case only."""
     key = stream_key(seed, "dissect", np.uint32(zlib.crc32(name.encode())))

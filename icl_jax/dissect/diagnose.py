@@ -8,7 +8,6 @@ where positions turn them they are turned, and the key of a class is the mean ov
 
 import dataclasses
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float
 from scipy.stats import rankdata
 
 from icl_jax.dissect.auc import pairwise_auc
-from icl_jax.dissect.cases import Cases, Questions, Tokenised
+from icl_jax.dissect.cases import Cases, OfQuestions, Tokenised
 from icl_jax.dissect.reading import read, read_before
 
 LEAST_CLASSES = 6  # below, a permutation test has too few permutations to say anything
@@ -25,7 +24,7 @@ _MOST_PERMUTATIONS = 5040
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnose:
+class Diagnose(OfQuestions):
     """Confusion of classes, predicted and actual (`icl_jax.training.protocols.Eval`).
 
     predicted ("layer", "class", "other"): distance of two classes' keys in the space of the queries, over the largest
@@ -34,8 +33,6 @@ class Diagnose:
     the classes that have as large a one.
     """
 
-    name: str
-    questions: Questions
     num_layers: int
     num_heads: int
     directions: int
@@ -54,12 +51,6 @@ class Diagnose:
     def coords(self) -> dict[str, tuple]:
         classes = self.questions.classes
         return {"layer": tuple(range(self.num_layers)), "class": classes, "other": classes}
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         """Returns queries of each case (cases, layers, heads * width), keys of each class (classes, layers, ...), the

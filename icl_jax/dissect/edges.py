@@ -9,14 +9,13 @@ paper's control), and as many random edges.
 
 import dataclasses
 import re
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from icl_jax.dissect.cases import Questions, Tokenised
+from icl_jax.dissect.cases import OfQuestions, Tokenised
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.reading import read, read_before
 from icl_jax.dissect.roles import ANCHORS, CONTROLS, Marked, edges_of, marked, random_edges, with_anchors
@@ -55,7 +54,7 @@ def windows_of(texts: tuple[str, ...], num_layers: int) -> dict[str, Bool[np.nda
 
 
 @dataclasses.dataclass(frozen=True)
-class Edges:
+class Edges(OfQuestions):
     """Cut edges of attention (`icl_jax.training.protocols.Eval`).
 
     Metrics, means over cases, on the axes ("edge", "cut", "layers"), cut: by labels or by the controls, where the edge
@@ -65,8 +64,6 @@ class Edges:
     log_odds_uncut, of the model as it is, have no axes. Cuts that an edge has not are NaN.
     """
 
-    name: str
-    questions: Questions
     edges: tuple[str, ...]
     windows: tuple[tuple[str, tuple[bool, ...]], ...]
     words: tuple[int, ...]
@@ -96,12 +93,6 @@ class Edges:
             if applies(name, cut)
             for w in range(len(self.windows))
         ]
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         """Returns of each cut, the last one being none, logits of the classes (cuts + 1, cases, C), the likeliest words

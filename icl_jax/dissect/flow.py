@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from icl_jax.dissect.cases import Cases, Questions
+from icl_jax.dissect.cases import Cases, OfQuestions
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.roles import ANCHORS, CONTROLS, edges_of, marked, with_anchors
 from icl_jax.models.taps import Patch
@@ -59,7 +59,7 @@ def mean_over(edges: Bool[Array, "B T T"], saliency: Float[Array, "*lead B T T"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow:
+class Flow(OfQuestions):
     """Saliency of attention, summed over sets of edges (`icl_jax.training.protocols.Eval`).
 
     Metrics, means over cases but for those named otherwise. flow ("anchors", "flow", "layer"): the mean of I over a
@@ -69,8 +69,6 @@ class Flow:
     standard error over cases.
     """
 
-    name: str
-    questions: Questions
     flows: tuple[str, ...]
     of: str
     sizes: tuple[int, int]
@@ -97,12 +95,6 @@ class Flow:
             "layer": tuple(range(self.sizes[0])),
             "head": tuple(range(self.sizes[1])),
         }
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         """Returns the flows of each case, (cases, anchors, flows, layers) and of each head: (..., heads)."""

@@ -1,20 +1,19 @@
 """One prompt with all of its saliency, to be drawn."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_jax.dissect.cases import Questions
+from icl_jax.dissect.cases import OfQuestions
 from icl_jax.dissect.flow import attention_times_gradient
 
 OTHER, LABEL, QUERY = 0, 1, 2  # roles of tokens
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptSaliency:
+class PromptSaliency(OfQuestions):
     """Saliency I of every edge of the first prompt (`icl_jax.training.protocols.Eval`).
 
     saliency ("layer", "query", "key"), see `flow`; role ("query",): 1 of a label, 2 of the token that asks, 0 of
@@ -22,8 +21,6 @@ class PromptSaliency:
     none.
     """
 
-    name: str
-    questions: Questions
     of: str
     sizes: tuple[int, int]
     num_tokens: int
@@ -38,12 +35,6 @@ class PromptSaliency:
     def coords(self) -> dict[str, tuple]:
         tokens = tuple(range(self.num_tokens))
         return {"layer": tuple(range(self.sizes[0])), "query": tokens, "key": tokens}
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         cases = self.questions.cases(jax.tree.map(lambda x: x[:1], eval_set.each), context)

@@ -7,7 +7,6 @@ up to l have. Predictions of small models follow their bias towards one label: s
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from icl_jax.dissect.auc import multiclass_auc
-from icl_jax.dissect.cases import Cases, Questions
+from icl_jax.dissect.cases import Cases, OfQuestions
 from icl_jax.dissect.reading import read, read_before
 from icl_jax.dissect.roles import ANCHORS, NEAR, Marked, marked
 
@@ -30,7 +29,7 @@ def calibrated(logits: Float[np.ndarray, "*m n C"]) -> Float[np.ndarray, "*m n C
 
 
 @dataclasses.dataclass(frozen=True)
-class Readout:
+class Readout(OfQuestions):
     """Attention of the question to the labels of each class (`icl_jax.training.protocols.Eval`).
 
     Metrics on ("prediction", "anchors", "layer"): auc, against the model's predictions, as they are and calibrated, of
@@ -40,8 +39,6 @@ class Readout:
     summed over heads.
     """
 
-    name: str
-    questions: Questions
     num_layers: int
     at_once: int
 
@@ -56,12 +53,6 @@ class Readout:
     @property
     def coords(self) -> dict[str, tuple]:
         return {"prediction": PREDICTIONS, "anchors": (ANCHORS, NEAR), "layer": tuple(range(self.num_layers))}
-
-    def arrays(self) -> Any:
-        return self.questions.arrays()
-
-    def prepare(self, arrays, tables, h, seed) -> Any:
-        return self.questions.prepare(arrays, tables, h, seed)
 
     def run(self, model, variables, eval_set, context) -> dict[str, jax.Array]:
         """Returns of each case the logits of the classes (cases, C) and the attention to the labels of each, and to
