@@ -140,6 +140,27 @@ def test_each_statistic_is_the_number_worked_out_by_hand():
     np.testing.assert_allclose(value(claims.final("icl", metric="share")), 0.84)
     np.testing.assert_allclose(value(claims.onset("icl")), (2 * 400 + 3 * 300) / 5)  # (.4 + .01 s) step / 500 >= .25
     np.testing.assert_allclose(value(claims.final("headline_icl")), 0.92)
+    np.testing.assert_allclose(value(claims.reaches("icl", 0.8)), 400)  # (.4 + .01 s) step / 500 >= .3
+    np.testing.assert_allclose(value(claims.reaches("icl", 0.96)), 1000)  # once only, at 700
+    np.testing.assert_allclose(value(ICL.minus(claims.final("iwl"))), 0.92 - 0.5)
+    np.testing.assert_allclose(value(claims.reaches("chosen", 0.5).minus(claims.onset("icl"))), 300 - 340)
+
+
+def test_a_step_that_was_not_come_to_has_no_difference():
+    late = claims.reaches("icl", 0.96)
+    for of in (late.minus(claims.onset("icl")), claims.onset("icl").minus(late)):
+        found = verdict(claims.within("x", of, ALL, low=-9))
+        assert found.verdict == "undecided" and "5 of 5 runs have no value" in found.reason
+    alone = verdict(claims.within("x", late, ALL, high=1000))
+    assert alone.verdict == "undecided" and "could overturn it" in alone.reason
+
+
+def test_a_difference_with_a_diverged_run_is_between_its_ends():
+    table = table_of(diverged=lambda named, seed: 50 if named[P] == 1 and seed == 0 else -1)
+    found = verdict(claims.within("x", ICL.minus(claims.final("iwl")), ALL, high=1.0), table)
+    assert "count as 1, the least favourable" in found.reason  # 1 - 0
+    found = verdict(claims.within("x", ICL.minus(claims.final("iwl")), ALL, low=-1.0), table)
+    assert "count as -1, the least favourable" in found.reason
 
 
 def test_a_run_without_an_onset_counts_as_its_end():
@@ -580,6 +601,7 @@ def check(planned, *found):
         (claims.at("icl", 250), "no evaluation at step 250: they come every 100 steps up to 1000; use 200"),
         (claims.at("icl", 1100), "use 1000"),
         (claims.final("icl", metric="acuracy"), "no metric 'acuracy'; did you mean 'accuracy'"),
+        (ICL.minus(claims.final("icl", metric="acuracy")), "no metric 'acuracy'; did you mean 'accuracy'"),
     ],
 )
 def test_steps_and_metrics_that_will_not_be_measured_are_caught_before_any_run(of, problem):
@@ -632,6 +654,7 @@ def test_what_only_results_can_show_is_undecided():
     for of, problem in (
         (claims.at("icl", 250), "no evaluation of 'headline_icl' at step 250; the nearest: 200, 300"),
         (claims.final("icl", metric="acuracy"), "no metric 'acuracy'; did you mean 'accuracy'"),
+        (ICL.minus(claims.final("icl", metric="acuracy")), "no metric 'acuracy'; did you mean 'accuracy'"),
         (claims.onset("train"), "suite 'train' has no metric 'accuracy'"),
     ):
         assert problem in verdict(claims.within("x", of, ALL, low=0)).reason
@@ -660,6 +683,7 @@ ALL_KINDS = [
     claims.same("e", claims.decay("iwl", select="chosen"), ALL, NONE, margin=0.05),
     claims.trend("f", claims.onset("icl"), over=P, rising=False, at={"net": "rnn"}),
     claims.trend("g", claims.peak("icl").best_of("draw", select="chosen"), over=P),
+    claims.within("i", claims.reaches("along", 0.5, "loss", {"position": 3}).minus(claims.onset("icl")), {}, high=0),
     claims.within("h", claims.at("along", 500, "loss", coords={"position": 3, "set": "a"}), {}, low=0),
 ]
 
@@ -693,6 +717,9 @@ def test_a_claim_that_makes_no_sense_is_refused():
         (lambda: claims.within("x", ICL, ALL), "give low, high or both"),
         (lambda: claims.within("x", ICL, ALL, low=0.6, high=0.4), "between 0.6 and 0.4"),
         (lambda: claims.larger("x", ICL, ALL, []), "than names no setting"),
+        (lambda: claims.reaches("icl", math.nan), "'reaches' takes a number"),
+        (lambda: dataclasses.replace(ICL, level=0.5), "with level 0.5: 'reaches' takes a number, the others take none"),
+        (lambda: ICL.minus(ICL.minus(ICL)), "leave best_of and a second minus out"),
         (lambda: claims.larger("x", "icl", ALL, NONE), "of 'icl' is no statistic"),
         (lambda: claims.larger("x", ICL, 1, NONE), "setting 1 is no dict"),
         (lambda: claims.trend("x", ICL, over=P, at=ALL), "over and at both name 'p_bursty'"),

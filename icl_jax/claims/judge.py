@@ -385,21 +385,35 @@ def check_claims(
         raise ValueError(f"two claims are called {twice[0]!r}; give each a name of its own")
     for claim in claims:
         try:
-            claim.of.check_window()
-            _check_suites(claim.of, known, headlines)
-            of = resolved(headlines, claim.of)
-            if of.kind == "onset" and of.suite not in suites:
-                raise ValueError(f"onset of {of.suite!r}: floor and ceiling are of suites; name one of them")
-            for name in of.suites():  # those that it chooses by have the same metric at the same place
-                if name not in more:
-                    _check_metric(of, name, metrics)
-                elif of.suite not in more:
-                    raise ValueError(f"{of.metric} of {name!r} cannot choose for {of.suite!r}: its axes are others")
-            _check_steps(of, more.get(of.suite, every), end)
+            for part in claim.of.parts:
+                _check_statistic(part, known, suites, metrics, more, every, end, headlines)
             for setting in claim.settings(cells):
                 pick(cells, setting, claim.of.best and claim.of.best.label)
         except ValueError as problem:
             raise ValueError(f"claim {claim.name!r}: {problem}") from None
+
+
+def _check_statistic(
+    stated: Statistic,
+    known: set[str],
+    suites: Collection[str],
+    metrics: Sequence[str],
+    more: Mapping[str, int],
+    every: int,
+    end: int,
+    headlines: Sequence[Headline],
+) -> None:
+    stated.check_window()
+    _check_suites(stated, known, headlines)
+    of = resolved(headlines, stated)
+    if of.kind == "onset" and of.suite not in suites:
+        raise ValueError(f"onset of {of.suite!r}: floor and ceiling are of suites; name one of them")
+    for name in of.suites():  # those that it chooses by have the same metric at the same place
+        if name not in more:
+            _check_metric(of, name, metrics)
+        elif of.suite not in more:
+            raise ValueError(f"{of.metric} of {name!r} cannot choose for {of.suite!r}: its axes are others")
+    _check_steps(of, more.get(of.suite, every), end)
 
 
 def _check_metric(of: Statistic, suite: str, metrics: Sequence[str]) -> None:

@@ -16,9 +16,9 @@ from icl_jax.headlines import DEFAULTS, Coords, Headline, check_place, coords_of
 from icl_jax.names import suggest
 from icl_jax.storage.columns import coordinates
 
-KINDS = ("final", "peak", "decay", "onset", "at")
+KINDS = ("final", "peak", "decay", "onset", "at", "reaches")
 TRAIN = "train"  # the suite of what is measured while training, as means over chunks
-_NOT_BEST = ("decay", "onset")  # more of them is not better
+_NOT_BEST = ("decay", "onset", "reaches")  # more of them is not better
 _SHARES = ("accuracy", "accuracy_all", "accuracy_context", "floor", "ceiling")
 _SHARES += ("pred_context", "pred_rare", "pred_common", "pred_first_ways")
 # what a metric can be at least and at most, whatever the run did
@@ -40,16 +40,18 @@ class Best:
 
 @dataclasses.dataclass(frozen=True)
 class Statistic:
-    """What one run is reduced to; made by `final`, `peak`, `decay`, `onset` and `at`.
+    """What one run is reduced to; made by `final`, `peak`, `decay`, `onset`, `at` and `reaches`.
 
     suite, select: a suite or another eval, or the title of a headline of the config in any case (icl, iwl), which
     stands for its suite, its coordinates and, where no other is named, its metric; or "train". metric: None for that of
     the headline, else accuracy; also of what `select` and `best` choose by. coords: axis -> label of each axis of the
-    metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of.
-    ValueError for a kind, a step, a window or a `best` that makes no sense.
+    metric (made a tuple of pairs). window: of "train", the steps that a value is the mean of. level: of "reaches", what
+    is reached. less: another statistic of the same run, which is subtracted (`minus`).
+    ValueError for a kind, a step, a window, a level or a `best` that makes no sense.
 
     >>> claims.final("icl")
-    Statistic(kind='final', suite='icl', metric=None, select=None, step=None, best=None, window=None, coords=())
+    Statistic(kind='final', suite='icl', metric=None, select=None, step=None, best=None, window=None, coords=(),
+              level=None, less=None)
     >>> str(claims.at("train", 1000, "loss", window=500))
     'loss on train at step 1000, mean of 500 steps'
     """
@@ -62,6 +64,8 @@ class Statistic:
     best: Best | None = None
     window: int | None = None
     coords: Coords = ()
+    level: float | None = None
+    less: "Statistic | None" = None
 
     def __post_init__(self):
         object.__setattr__(self, "coords", coords_of(self.coords))  # of a claim that was stored: lists
@@ -88,8 +92,33 @@ class Statistic:
                 f"statistic of {self.suite!r} with window {self.window}: a window is a number of training steps, for "
                 f"suite {TRAIN!r} alone; leave it out elsewhere"
             )
+        if (self.level is None) == (self.kind == "reaches") or (self.level is not None and not np.isfinite(self.level)):
+            raise ValueError(
+                f"statistic {self.kind!r} with level {self.level}: 'reaches' takes a number, the others take none"
+            )
         if self.best is not None:
             self._check_best(self.best)
+        if self.less is not None and (self.best or self.less.best or self.less.less):
+            raise ValueError("a difference of statistics is of two plain ones: leave best_of and a second minus out")
+
+    @property
+    def parts(self) -> list["Statistic"]:
+        """Returns the one, or the two of a difference.
+
+        >>> claims.final("icl").minus(claims.final("iwl")).parts == [claims.final("icl"), claims.final("iwl")]
+        True
+        """
+        return [dataclasses.replace(self, less=None), self.less] if self.less else [self]
+
+    def minus(self, less: "Statistic") -> "Statistic":
+        """Returns this statistic less another one of the same run, such as an effect beside its control. A run in which
+        one of two steps (`onset`, `reaches`) was not come to has no difference.
+
+        >>> at = lambda position: claims.final("along", "loss", coords={"position": position})
+        >>> str(at(0).minus(at(3)))
+        'final loss on along at position 0 minus final loss on along at position 3'
+        """
+        return dataclasses.replace(self, less=less)
 
     def check_window(self) -> None:
         """Raises Undecidable for a statistic of training without a window: chunks, of which its values are the means,
@@ -146,6 +175,8 @@ class Statistic:
         >>> claims.final("fluency").text(titles=["Fluency"])
         'final Fluency'
         """
+        if self.less:
+            return " minus ".join(part.text(titles) for part in self.parts)
         called = DEFAULTS | {title.lower(): title for title in titles}
         name = lambda suite: called.get(suite.lower()) or suite
         of = f"{self.metric or 'accuracy'} on {self.suite}"
@@ -158,6 +189,7 @@ class Statistic:
             "decay": f"decay of {of} from its peak",
             "onset": f"onset of {of}",
             "at": f"{of} at step {self.step}",
+            "reaches": f"step at which {of} reaches {self.level}",
         }[self.kind]
         text += f", mean of {self.window:,} steps" if self.window else ""
         text += f" (peak chosen on {name(self.select)})" if self.select else ""
@@ -245,6 +277,17 @@ def at(
     return Statistic("at", suite, metric, step=step, window=window, coords=coords_of(coords or {}))
 
 
+def reaches(suite: str, level: float, metric: str | None = None, coords: Mapping[str, Any] | None = None) -> Statistic:
+    """Returns the first step at which the value, and that of the evaluation after it, is at least a level; a run that
+    does not come to it counts as its last step. coords: as in `final`.
+
+    >>> claim = claims.within("ICL comes early", claims.reaches("icl", 0.6), at={"p_bursty": 1}, high=500)
+    >>> claims.judge([claim], results, headlines)[0].effect_text  # steps
+    '200 (200 to 200)'
+    """
+    return Statistic("reaches", suite, metric, coords=coords_of(coords or {}), level=level)
+
+
 def resolve(headlines: Iterable[Headline], suite: str, metric: str | None, at: Coords = ()) -> tuple[str, str, Coords]:
     """Returns (suite, metric, coordinates) in the table of what a statistic names, which may be a headline's title."""
     for headline in headlines:
@@ -260,7 +303,8 @@ def resolved(headlines: Sequence[Headline], of: Statistic) -> Statistic:
     suite, metric, coords = resolve(headlines, of.suite, of.metric, of.coords)
     select = of.select and resolve(headlines, of.select, metric)[0]
     best = of.best and Best(of.best.label, resolve(headlines, of.best.select, metric)[0])
-    return replace(of, suite=suite, metric=metric, coords=coords, select=select, best=best)
+    less = of.less and resolved(headlines, of.less)
+    return replace(of, suite=suite, metric=metric, coords=coords, select=select, best=best, less=less)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,6 +323,28 @@ class Measured:
 
 def _exact(value: float, state: str = "") -> Measured:
     return Measured(value, state, value, value)
+
+
+def _difference(one: Measured, other: Measured) -> Measured:
+    """One less the other. Steps that were not come to have no difference, as either may come much later."""
+    states = {one.state, other.state}
+    if worst := next((state for state in ("unfinished", "unmeasured") if state in states), ""):
+        return Measured(np.nan, worst)
+    if "censored" in states:
+        return Measured(np.nan, "unmeasured")
+    value = one.value - other.value
+    return Measured(value, "diverged" if "diverged" in states else "", one.low - other.high, one.high - other.low)
+
+
+def _reached(line: Series, level: float) -> Measured:
+    """The first of two evaluations that follow one another with values at or above a level; the last one alone counts,
+    where the run lived to its end."""
+    steps, values = line.steps[line.counts], line.values[line.counts]
+    if not len(steps):
+        return _exact(0.0, "censored")
+    above = values >= level
+    kept = np.flatnonzero(above & np.append(above[1:], line.counts.all()))
+    return _exact(float(steps[kept[0]])) if len(kept) else _exact(float(steps[-1]), "censored")
 
 
 class Results:
@@ -305,6 +371,9 @@ class Results:
     def measure(self, of: Statistic) -> dict[str, Measured]:
         """Returns the statistic of every run, by cell, without regard to `of.best`."""
         of = self.resolved(of)
+        if of.less:
+            one, other = (self.measure(part) for part in of.parts)
+            return {cell: _difference(one[cell], other[cell]) for cell in self.cells}
         of.check_window()
         lines = self.series(of.suite, of.metric, of.coords)
         last = max(line.steps[-1] for line in lines.values())  # a suite may be evaluated more seldom than others
@@ -369,6 +438,8 @@ class Results:
         line = self._windows(of, line)
         if of.kind == "onset":
             return self._onset(of, line)
+        if of.kind == "reaches":
+            return _reached(line, of.level or 0.0)
         if of.kind in ("final", "at"):
             place = len(line.steps) - 1 if of.kind == "final" else self._place(of, line)
             if not line.counts[place]:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from icl_jax.claims.judge import Bound, Verdict, check_claims, judge
-from icl_jax.claims.measure import Best, Statistic, at, decay, final, onset, peak
+from icl_jax.claims.measure import Best, Statistic, at, decay, final, onset, peak, reaches
 from icl_jax.claims.records import fields_of, make
 from icl_jax.claims.units import LabelledRun, Setting, Undecidable, matching, normalised, show
 from icl_jax.names import suggest
@@ -39,6 +39,7 @@ __all__ = [
     "larger",
     "onset",
     "peak",
+    "reaches",
     "same",
     "trend",
     "within",
@@ -277,7 +278,8 @@ def _claim(row: Mapping) -> Claim:
 
 def _statistic(row: Mapping) -> Statistic:
     best = {"best": make(Best, row["best"], "best")} if row.get("best") else {}
-    return make(Statistic, {**row, **best}, f"statistic {row.get('kind')!r}")
+    less = {"less": _statistic(row["less"])} if row.get("less") else {}
+    return make(Statistic, {**row, **best, **less}, f"statistic {row.get('kind')!r}")
 
 
 def _check_types(claim: Claim, *numbers: str) -> None:
