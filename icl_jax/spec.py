@@ -158,6 +158,9 @@ class ModelSpec:
     weights: str = option(
         "", "directory of an imported model, whose weights these are, frozen and shared by all members"
     )
+    untrained: int = option(
+        0, "n: the n-th set of weights drawn anew in the place of the imported ones, as a control", least=0
+    )
     sync_batch_stats: bool = option(
         True, "moments over all devices of a member; False: per device, as in the 2022 release"
     )

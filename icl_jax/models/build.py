@@ -25,6 +25,7 @@ from icl_jax.models.layers import BatchStat
 from icl_jax.models.taps import Tap
 from icl_jax.patches import ALL, canonical, edge
 from icl_jax.plugins import digest_of
+from icl_jax.rng import stream_key
 from icl_jax.spec import ModelSpec
 from icl_jax.storage.weights import read_weights
 
@@ -163,30 +164,20 @@ class Model:
 
     def shared(self) -> dict:
         """Returns frozen weights, one copy a device, that are no part of a member's state: the parameters of an
-        imported model, nothing else. ValueError where they are not those of this network."""
-        return _imported(self) if self.is_frozen else {}
+        imported model, or those drawn in their place (model.untrained); nothing else. ValueError where they are not
+        those of this network."""
+        return _frozen(self) if self.is_frozen else {}
 
     def init(self, key: Key[Array, ""]) -> dict:
         """Returns {"params": ..., "stats": ...}: nested dicts of float32 arrays. jit and vmap over keys.
 
-        All normals come from one draw, cut into pieces: separate draws would each be compiled. A parameter with a rule
-        of its own has a key of its own. Frozen weights are not among them.
+        A parameter with a rule of its own has a key of its own. Frozen weights are not among them.
         """
         _, params, stats = _template(self)
         if self.is_frozen:
             return {"params": {}, "stats": jax.tree.map(jnp.asarray, _flat(nnx.to_pure_dict(stats)))}
-        leaves, structure = jax.tree.flatten(_flat(params), is_leaf=_is_variable)
-        sizes = [leaf.get_value().size if leaf.get_metadata("sd") else 0 for leaf in leaves]
-        noise = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
-        firsts = np.cumsum([0, *sizes])
-        values = [
-            _ruled(leaf, jax.random.fold_in(key, i))
-            if leaf.get_metadata("rule")
-            else _filled_or_drawn(leaf, noise[first : first + size])
-            for i, (leaf, first, size) in enumerate(zip(leaves, firsts, sizes, strict=False))
-        ]
         stats = jax.tree.map(jnp.asarray, _flat(nnx.to_pure_dict(stats)))
-        return {"params": jax.tree.unflatten(structure, values), "stats": stats}
+        return {"params": _drawn(params, key), "stats": stats}
 
     def apply(
         self,
@@ -317,6 +308,21 @@ def num_params(params: dict) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def _drawn(params: nnx.State, key: Key[Array, ""]) -> dict:
+    """Initial parameters. All normals come from one draw, cut into pieces: separate draws would each be compiled."""
+    leaves, structure = jax.tree.flatten(_flat(params), is_leaf=_is_variable)
+    sizes = [leaf.get_value().size if leaf.get_metadata("sd") else 0 for leaf in leaves]
+    noise = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+    firsts = np.cumsum([0, *sizes])
+    values = [
+        _ruled(leaf, jax.random.fold_in(key, i))
+        if leaf.get_metadata("rule")
+        else _filled_or_drawn(leaf, noise[first : first + size])
+        for i, (leaf, first, size) in enumerate(zip(leaves, firsts, sizes, strict=False))
+    ]
+    return jax.tree.unflatten(structure, values)
+
+
 def _filled_or_drawn(variable: nnx.Param, noise: jax.Array) -> jax.Array:
     """The fill, and with an sd its share of the normals on it."""
     value, sd = variable.get_value(), variable.get_metadata("sd")
@@ -335,8 +341,11 @@ def _ruled(variable: nnx.Param, key: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=2)
-def _imported(model: Model) -> dict:
-    """The weights that were imported, checked against the network's parameters."""
+def _frozen(model: Model) -> dict:
+    """The weights that were imported, checked against the network's parameters, or others drawn in their place."""
+    if number := model.spec.untrained:
+        drawn = jax.jit(lambda key: _drawn(_template(model)[1], key))(stream_key(np.uint32(number), "init"))
+        return jax.tree.map(lambda leaf: leaf.astype(model.spec.dtype), drawn)
     found, here = read_weights(model.spec.weights), _flat(nnx.to_pure_dict(_template(model)[1]))
     shapes = lambda tree: {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in tree}
     there, wanted = (shapes(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, here))

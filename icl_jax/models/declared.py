@@ -34,7 +34,7 @@ register(
         name="text",
         doc="Tokens of texts, looked up in a table.",
         build="icl_jax.models.frontends.text:text_frontend",
-        sections=("model.width", "model.dtype", "model.positions", "model.weights"),
+        sections=("model.width", "model.dtype", "model.positions", "model.weights", "model.untrained"),
         options={"num_positions": Option(0, "tokens that it can read at most (0: any; learned: needed)", least=0)},
         hypers=shared("decay_embeddings"),
         decay={"embedder": "embeddings"},
