@@ -115,7 +115,7 @@ def test_isolation_is_the_authors(name, layers, gpt2, prompts):
 def test_reweighting_is_the_authors(name, gpt2, prompts):
     model, variables = gpt2
     golden, cases = prompts[name]
-    method = Reweight("reweight", None, None, {}, None, (4, 4), golden["beta"].shape[2], 1, 0.01, 1)
+    method = Reweight("reweight", None, None, {}, None, (4, 4), golden["beta"].shape[2], 1, 0.01, "whole context", 1)
 
     @jax.jit
     def of(beta, cases):
@@ -140,7 +140,7 @@ def test_training_of_factors_is_the_authors(gpt2, shared_dir):
     )
     at = jnp.asarray(golden["length"] - 1, jnp.int32)
     cases = dataclasses.replace(cases, at=at, valid=jnp.arange(longest)[None] <= at[:, None])
-    method = Reweight("reweight", None, None, {}, None, (4, 4), 4, 1, 0.01, 1)
+    method = Reweight("reweight", None, None, {}, None, (4, 4), 4, 1, 0.01, "whole context", 1)
 
     def loss(beta, index):
         own = jax.tree.map(lambda x: x[index][None], cases)
@@ -305,6 +305,7 @@ EVALS = {
     "readout": {"num_prompts": 64},
     "answers": {"num_prompts": 64},
     "reweight": {"num_prompts": 64, "extra": 2, "epochs": 3},
+    "anchored": {"use": "reweight", "num_prompts": 64, "extra": 2, "epochs": 3, "context": "labels"},
     "compress": {"num_prompts": 64, "extra": 2},
 }
 
@@ -360,6 +361,17 @@ def test_the_whole_context_and_no_factor_are_the_model_as_it_is(dissected):
     assert kept["no context"] == 0 and kept["first token"] == 1
 
 
+def test_factors_behind_anchors_alone_begin_where_anchors_alone_are(dissected):
+    for metric in ("accuracy", "auc"):
+        anchors = at(dissected, "compress", metric, method="labels")
+        np.testing.assert_allclose(at(dissected, "anchored", metric, method="vanilla"), anchors)
+        whole = at(dissected, "anchored", metric, method="whole context")
+        np.testing.assert_allclose(whole, dissected.array("answers", metric).values)
+    losses = dissected.array("anchored", "loss").values
+    assert (losses[:, -1] < losses[:, 0]).all()
+    assert (losses != dissected.array("reweight", "loss").values).all()
+
+
 def test_mass_of_attention_to_labels_is_what_the_taps_say(dissected):
     batch = dissected.batch(64, suite="fewshot_holdout")
     attention = dissected.apply(batch, record=("attn_probs",)).taps["attn_probs"][:, :, :, -1].sum(2)
@@ -375,6 +387,7 @@ FAULTS = [
     ({"task": "sst2"}, "flow", "'sst2' is of texts, and these are sequences of items"),
     ({}, "diagnose", "this eval is for text tasks"),
     ({"shots": 4}, "readout", "shots 4 is of texts"),
+    ({"context": "labels + format"}, "reweight", "these sequences have no format tokens; use 'labels'"),
 ]
 
 

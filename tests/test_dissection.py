@@ -43,6 +43,7 @@ def page(language, task):
     """All analyses of the language model, of two members: (paths, the run that was made)."""
     evals = {name: {**own, **task} for name, own in default_evals(language, "sst2", 6).items()}
     evals["edges"]["edges"] = ("earlier -> label", "label -> query")
+    evals["anchored"] = {**evals["reweight"], "use": "reweight", "context": "labels + format"}
     paths = dissect(language, evals, seeds=(0, 1), progress=False)
     return paths, icl_jax.load_run(paths[0].parent.parent)
 
@@ -62,6 +63,10 @@ def test_a_language_model_is_dissected_and_gives_a_page(page, language):
     np.testing.assert_allclose(
         vanilla.values[:, vanilla.coords["method"].index("vanilla")], run.array("answers", "auc").values
     )
+    anchored = run.array("anchored", "auc")
+    of_anchors = [whole.coords["method"].index(name) for name in ("labels + format", "whole context")]
+    of_vanilla = [anchored.coords["method"].index(name) for name in ("vanilla", "whole context")]
+    np.testing.assert_allclose(anchored.values[:, of_vanilla], run.array("compress", "auc").values[:, of_anchors])
     loss = run.array("reweight", "loss").values
     assert (loss[:, -1] < loss[:, 0]).all()
 

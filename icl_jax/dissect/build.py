@@ -75,7 +75,11 @@ def reweight(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
     each question's own, behind which nothing can be trained."""
     _check_attention(name, spec)
     _check_shared(name, options)
-    own = (options["epochs"], options["learning_rate"], options["at_once"])
+    own = (options["epochs"], options["learning_rate"], options["context"], options["at_once"])
+    if "format" in options["context"] and "format" not in _sets(spec, source):
+        raise ValueError(
+            f"evals.more.{name}.context {options['context']!r}: these sequences have no format tokens; use 'labels'"
+        )
     if isinstance(source, Texts):
         texts = _texts(name, spec, source, options)
         words = domain_texts(texts.train, _DOMAIN_TEXTS, 0)

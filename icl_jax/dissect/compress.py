@@ -19,14 +19,25 @@ from jaxtyping import Array, Bool
 from icl_jax.dissect.answers import scores
 from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
 from icl_jax.dissect.edges import jaccard
+from icl_jax.dissect.keeping import (
+    BOTH,
+    FIRST,
+    FORERUNNER,
+    FORMAT,
+    LABEL,
+    NOTHING,
+    RANDOM,
+    WHOLE,
+    kept,
+    question,
+    unread,
+)
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.reading import read, read_before
 from icl_jax.dissect.roles import Marked, marked
 from icl_jax.models.taps import Patch
 
-WHOLE, NOTHING, NO_TEXT, RANDOM_TOP = "whole context", "no context", "without texts", "random, best of 20"
-LABEL, FORMAT, BOTH, FORERUNNER = "labels", "format", "labels + format", "forerunners"
-RANDOM, FIRST = "random slots", "first token"
+NO_TEXT, RANDOM_TOP = "without texts", "random, best of 20"
 ALONE, RESTARTED = ", each alone", ", restarted"
 DRAWS = 20
 WORDS = 5  # k of word loyalty
@@ -150,18 +161,18 @@ class _Reader:
         alone = jnp.asarray([method.alone for method in methods])[kind]
         restarted = jnp.asarray([method.restarted for method in methods])[kind]
         tokens = cache = None
-        kept: Any = None
+        keep: Any = None
         if before is not None:
             tokens = marked(self.model, before)
             patch = Patch("attn_scores", "replace", value=-jnp.inf, mask=_across(tokens)[:, None], on=alone)
             cache, _ = read_before(self.model, self.variables, before, self.context, patches=(patch,))
-            kept = self._kept(tokens, before, kind, draw)
+            keep = self._kept(tokens, before, kind, draw)
             first = jnp.where(restarted, 0, cache.first)
-            cache = dataclasses.replace(cache, valid=kept, first=first)
+            cache = dataclasses.replace(cache, valid=keep, first=first)
 
         def one(each):
             cases = questions.cases(jax.tree.map(lambda x: x[None], each), self.context)
-            patches, count = (), kept
+            patches, count = (), keep
             if cache is None:
                 own = marked(self.model, cases)
                 count = self._kept(own, cases, kind, draw)
@@ -175,45 +186,16 @@ class _Reader:
 
     def _cut(self, tokens: Marked, cases: Cases, kept: Bool[Array, "B T"], alone: Array) -> Patch:
         """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
-        query = tokens.queries("query")
-        unread = query[:, :, None] & ~kept[:, None, :] & ~query[:, None, :]
-        mask = unread | (_across(tokens) & alone)
+        mask = unread(tokens, kept) | (_across(tokens) & alone)
         return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
 
     def _kept(self, tokens: Marked, sequences: Tokenised, kind: Array, draw: Any) -> Bool[Array, "B T"]:
         """Which tokens of demonstrations may be read."""
-        label, asks = tokens.queries("label"), tokens.queries("query")
-        none = jnp.zeros_like(label)
-        form = tokens.queries("format") if "format" in tokens.roles.sets else none
-        of = {
-            WHOLE: sequences.valid & ~asks,
-            NOTHING: none,
-            LABEL: label,
-            FORMAT: form,
-            BOTH: label | form,
-            FORERUNNER: tokens.queries("forerunner"),
-            RANDOM: form | _slots(sequences, label, form | label | asks, draw),
-            FIRST: tokens.queries("first"),
-        }
-        return jnp.stack([of[method.keep] for method in self.about.methods])[kind]
+        return jnp.stack([kept(method.keep, tokens, sequences, draw) for method in self.about.methods])[kind]
 
 
 def _across(tokens: Marked) -> Bool[Array, "B T T"]:
     """Edges from one demonstration to another."""
     number = tokens.roles.demonstration
     apart = (number[:, :, None] != number[:, None, :]) & (number[:, None, :] >= 0)
-    return tokens.earlier & apart & ~tokens.queries("query")[:, :, None]
-
-
-def _slots(sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any) -> Bool[Array, "B T"]:
-    """For each label a random token that is not taken, between the label before it and itself."""
-    keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
-    noise = jax.vmap(
-        lambda key: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 3), draw), label.shape[1:])
-    )
-    number = jnp.cumsum(label, axis=1) - label  # labels before a token
-    free = sequences.valid & ~taken & (number < label.sum(1, keepdims=True))
-    drawn = jnp.where(free, noise(keys), -1.0)
-    same = number[:, :, None] == number[:, None, :]
-    best = jnp.where(same, drawn[:, None, :], -1.0).max(-1)
-    return free & (drawn == best)
+    return tokens.earlier & apart & ~question(tokens)[:, :, None]

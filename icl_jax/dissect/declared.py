@@ -83,6 +83,11 @@ _register(
     extra=_EXTRA,
     epochs=Option(10, "of training", least=1),
     learning_rate=Option(0.01, "of Adam", least=0.0),
+    context=Option(
+        "whole context",
+        "what questions may read of their demonstrations",
+        choices=("whole context", "labels", "labels + format"),
+    ),
 )
 _register("compress", "The question read with a part of its context: anchors, others as many, nothing.", extra=_EXTRA)
 _register(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from icl_jax.dissect.cases import Cases, Prepared, Questions
+from icl_jax.dissect.keeping import Keep, cuts, restricted
 from icl_jax.dissect.reading import key_classes, read, read_before
 from icl_jax.inputs import Roles, Tokens
 from icl_jax.models.cache import Cache
@@ -37,18 +38,20 @@ class Examples:
 
 
 def examples_of(
-    model: Any, variables: Any, questions: Questions, prepared: Prepared, context: Any, keep: Any = None
+    model: Any, variables: Any, questions: Questions, prepared: Prepared, context: Any, keep: Keep | None = None
 ) -> Examples:
-    """Returns the examples of questions. keep: bool (1, S), which demonstrations' tokens may be read, where they were
-    read before (None: all)."""
+    """Returns the examples of questions. keep: which of the demonstrations' tokens they may read (None: all)."""
     before, each = prepared.before, prepared.each
-    reading = lambda cases, **how: read(model, variables, cases, context, **how)
+
+    def reading(cases, patches=(), cache=None, record=()):
+        patches = (*cuts(model, cases, cache, keep), *patches)
+        return read(model, variables, cases, context, patches=patches, cache=cache, record=record)
+
     of = lambda index: questions.cases(jax.tree.map(lambda x: x[index][None], each), context)
     key = jax.random.fold_in(jax.random.wrap_key_data(each["draws"][0], impl="threefry2x32"), 1)
     if before is None:
         return Examples(lambda index: (cases := of(index), cases.classes, None), reading, key)
-    cache = read_before(model, variables, before, context)[0]
-    cache = cache if keep is None else dataclasses.replace(cache, valid=cache.valid & keep)
+    cache = restricted(model, read_before(model, variables, before, context)[0], before, keep)
     keys = "k_rot" if "k_rot" in model.sites else "k"
 
     def until_last(index):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
+from icl_jax.dissect.keeping import Keep, cuts, restricted
 from icl_jax.models.cache import Cache
 from icl_jax.models.taps import Patch
 
@@ -73,15 +74,18 @@ def logits_of(
     *,
     at_once: int,
     patch: Callable[[Cases, Int[Array, "1 K"]], Sequence[Patch]] | None = None,
+    keep: Keep | None = None,
 ) -> tuple[Float[Array, "N C"], Int[Array, "N"]]:
     """Returns (logits of the classes, right classes) of all questions. patch: from one case and the classes of its keys
-    to the interventions in reading it; demonstrations before it are read as they are."""
+    to the interventions in reading it; demonstrations before it are read as they are. keep: which of their tokens the
+    questions may read (None: all)."""
     before = prepared.before
     cache = None if before is None else read_before(model, variables, before, context)[0]
+    cache = restricted(model, cache, before, keep)
 
     def one(each):
         cases = questions.cases(jax.tree.map(lambda x: x[None], each), context)
-        patches = patch(cases, key_classes(cases, before)) if patch else ()
+        patches = (*cuts(model, cases, cache, keep), *(patch(cases, key_classes(cases, before)) if patch else ()))
         logits, _ = read(model, variables, cases, context, patches=patches, cache=cache)
         return cases.of_classes(logits)[0], cases.gold[0]
 

@@ -4,9 +4,12 @@ Wang et al. 2023, section 4.1: after the softmax A_{l,h}(q, p_i) is multiplied b
 normalised again, beta is trained by Adam on the cross-entropy over the classes. Beside it stands what the same examples
 can do otherwise: more demonstrations, the best output bias, and calibrations, which need no labels or few.
 An output bias cannot change how well two classes are told apart (auc), so what beta adds to that is no undone bias.
+With a part of the context (`keeping`) all of this is behind the anchors alone, which asks whether the speed of the one
+and the accuracy of the other come together; the whole context, as it is, stands beside it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +21,7 @@ from jaxtyping import Array, Float
 from icl_jax.dissect.answers import scores
 from icl_jax.dissect.cases import Cases, Prepared, Questions
 from icl_jax.dissect.examples import examples_of
+from icl_jax.dissect.keeping import WHOLE, kept
 from icl_jax.dissect.reading import logits_of
 from icl_jax.dissect.readout import calibrated
 from icl_jax.dissect.training import best_bias, cross_entropy, order_of, train_on
@@ -32,7 +36,8 @@ class Reweight:
     """Factors on attention to labels, trained, and what else the same examples do (`training.protocols.Eval`).
 
     asked: the questions; extra: the examples that are trained on, with their answers. of_bias: questions without
-    content behind the same demonstrations, by calibration; more: the questions behind more demonstrations.
+    content behind the same demonstrations, by calibration; more: the questions behind more demonstrations; part: of the
+    demonstrations, that questions may read.
     Metrics by "method": accuracy, calibrated_accuracy, auc, log_odds (see `answers`); beta ("layer", "head"): mean of
     |beta| over classes; loss ("epoch"): mean over the examples, of beta in training.
     """
@@ -46,6 +51,7 @@ class Reweight:
     betas: int
     epochs: int
     learning_rate: float
+    part: str
     at_once: int
 
     @property
@@ -53,7 +59,8 @@ class Reweight:
         """What is compared."""
         more = (MORE_SHOTS,) if self.more else ()
         centroid = (CENTROID,) if self.betas > 1 else ()  # classes of a sequence have no centroid
-        return (VANILLA, REWEIGHTED, BIAS, BATCH, *centroid, *self.of_bias, *more)
+        whole = (WHOLE,) if self.part != WHOLE else ()
+        return (VANILLA, REWEIGHTED, BIAS, BATCH, *centroid, *self.of_bias, *more, *whole)
 
     @property
     def axes(self) -> dict[str, tuple[str, ...]]:
@@ -86,8 +93,10 @@ class Reweight:
         """Returns logits of the classes of the questions by method (cases, C), of the examples and of the questions
         without content, the right classes, beta and the losses."""
         each = lambda name: (self._all[name], eval_set[name])
-        plain = lambda name: logits_of(model, variables, *each(name), context, at_once=self.at_once)
-        extra = examples_of(model, variables, *each("extra"), context)
+        keep = functools.partial(kept, self.part) if self.part != WHOLE else None
+        reading = functools.partial(logits_of, model, variables, context=context, at_once=self.at_once)
+        plain = lambda name, keep=keep: reading(*each(name), keep=keep)
+        extra = examples_of(model, variables, *each("extra"), context, keep)
         order = order_of(extra.key, self.extra.num, self.epochs)
 
         def loss(beta, index):
@@ -96,13 +105,15 @@ class Reweight:
 
         beta, losses = train_on(loss, jnp.zeros((*self.sizes, self.betas)), order, self.learning_rate)
         patch = lambda cases, classes: (self._patch(beta, classes, cases),)
-        reweighted, gold = logits_of(model, variables, *each("asked"), context, at_once=self.at_once, patch=patch)
+        reweighted, gold = reading(*each("asked"), patch=patch, keep=keep)
         found = {VANILLA: plain("asked")[0], REWEIGHTED: reweighted, "gold": gold}
         of_extra, gold_extra = plain("extra")
         found |= {"bias": best_bias(of_extra, gold_extra), "extra": of_extra, "gold_extra": gold_extra}
         found |= {name: plain(name)[0] for name in self.of_bias}
         if self.more:
             found[MORE_SHOTS], found["gold_more"] = plain(MORE_SHOTS)
+        if keep:
+            found[WHOLE] = plain("asked", keep=None)[0]
         return {**found, "beta": jnp.abs(beta).mean(-1), "loss": losses.reshape(self.epochs, -1).mean(1)}
 
     def _patch(self, beta: Float[Array, "L H betas"], classes: Array, cases: Cases) -> Patch:
@@ -124,6 +135,8 @@ class Reweight:
         for name in self.of_bias:  # Zhao et al. 2021 divide by the mean probability
             mean = np.exp(_log_probs(values[name].astype(np.float64))).mean(1)
             logits[name] = _log_probs(plain) - np.log(mean)[:, None]
+        if self.part != WHOLE:
+            logits[WHOLE] = values[WHOLE].astype(np.float64)
         found = {name: scores(of, gold) for name, of in logits.items()}
         if self.more:
             found[MORE_SHOTS] = scores(values[MORE_SHOTS].astype(np.float64), values["gold_more"])
