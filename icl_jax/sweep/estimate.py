@@ -59,14 +59,16 @@ def _measure(experiment: Experiment) -> float:
     """Seconds of the population's chunks and evaluations, compilation apart: one of each is timed."""
     population, plan = experiment.population(), experiment.plan
     state, fixed = population.fresh()
-    fed = population.feed(0)
-    chunk = compiled_chunk(population, state, fixed, fed)
     steps, evals = plan.spec.train.num_steps, 0.0
     for due in population.evaluations:
         jax.block_until_ready(due.evaluate(state, fixed, *population.rest))
         start = time.perf_counter()
         jax.block_until_ready(due.evaluate(state, fixed, *population.rest))
         evals += (time.perf_counter() - start) * (steps // (due.every or plan.intervals.evaluate) + 1)
+    if not steps:
+        return evals
+    fed = population.feed(0)
+    chunk = compiled_chunk(population, state, fixed, fed)
     state, _ = jax.block_until_ready(chunk(state, fed))
     start = time.perf_counter()
     jax.block_until_ready(chunk(state, fed))

@@ -12,16 +12,12 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from icl_jax.training.population import Population
+from icl_jax.training.population import Population, programs
 
 
 def estimated_bytes(population: Population) -> int:
     """Returns the estimate for the largest of a population's programs, on one device. It traces them."""
-    beginning = (population.inputs, population.shared.evals)
-    state, fixed = jax.eval_shape(population.start, *beginning)
-    programs = [(population.start, beginning), (population.chunk, (state, fixed, *population.rest, population.feed(0)))]
-    programs += [(due.evaluate, (state, fixed, *population.rest)) for due in population.evaluations]
-    traced = [jax.make_jaxpr(run)(*arguments).jaxpr for run, arguments in programs]
+    traced = [jax.make_jaxpr(run)(*arguments).jaxpr for run, arguments in programs(population)]
     return max(_on_one_device(jaxpr) for jaxpr in traced)
 
 

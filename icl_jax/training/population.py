@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -242,14 +242,18 @@ def program_bytes(population: Population) -> int:
 
     Compiles them; a run that follows finds them in the compilation cache.
     """
+    return max(_peak(run.lower(*arguments).compile().memory_analysis()) for run, arguments in programs(population))
+
+
+def programs(population: Population) -> Iterator[tuple[Any, tuple]]:
+    """Yields each program that a run calls with the shapes of its arguments; a run of 0 steps only looks."""
     beginning = (population.inputs, population.shared.evals)
     state, fixed = jax.eval_shape(population.start, *beginning)
-    lowered = (
-        population.start.lower(*beginning),
-        population.chunk.lower(state, fixed, *population.rest, population.feed(0)),
-        *(e.evaluate.lower(state, fixed, *population.rest) for e in population.evaluations),
-    )
-    return max(_peak(program.compile().memory_analysis()) for program in lowered)
+    yield population.start, beginning
+    if population.program.spec.train.num_steps:
+        yield population.chunk, (state, fixed, *population.rest, population.feed(0))
+    for due in population.evaluations:
+        yield due.evaluate, (state, fixed, *population.rest)
 
 
 def _peak(analysis) -> int:
