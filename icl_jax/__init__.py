@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from icl_jax.claims import statements as claims
     from icl_jax.runs.api import Run, evaluate, load_run, train
     from icl_jax.runs.config import default_config, load_config, load_variant, override
-    from icl_jax.runs.imported import import_language_model
+    from icl_jax.runs.imported import import_language_model, language_config
     from icl_jax.runs.sampling import sample, show
     from icl_jax.runs.transfer import embed, import_chan2022
     from icl_jax.sweep import grid
@@ -39,6 +39,7 @@ __all__ = [
     "grid",
     "import_chan2022",
     "import_language_model",
+    "language_config",
     "load_config",
     "load_run",
     "load_variant",
@@ -53,7 +54,7 @@ __all__ = [
 _FROM = {
     "icl_jax.runs.api": ("Run", "evaluate", "load_run", "train"),
     "icl_jax.runs.config": ("default_config", "load_config", "load_variant", "override"),
-    "icl_jax.runs.imported": ("import_language_model",),
+    "icl_jax.runs.imported": ("import_language_model", "language_config"),
     "icl_jax.runs.sampling": ("sample", "show"),
     "icl_jax.sweep.grid": ("Stage",),
     "icl_jax.runs.transfer": ("embed", "import_chan2022"),

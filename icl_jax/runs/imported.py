@@ -19,7 +19,7 @@ from icl_jax.runs import api, rundir
 from icl_jax.runs import config as cfg
 from icl_jax.storage.locks import sole_writer
 from icl_jax.storage.paths import as_run_path, children
-from icl_jax.storage.weights import FOLDER, write_weights
+from icl_jax.storage.weights import FOLDER, read_facts, write_weights
 
 _PROMPT = "The capital of France is Paris. The capital of Italy is Rome. The capital of Spain is"
 _MOST_OFF = 1e-4  # of a row of attention from 1
@@ -58,6 +58,21 @@ def _check_free(directory: pathlib.Path) -> None:
         raise ValueError(f"{directory} holds a run already; choose another directory with --to=DIR, or delete it")
     if other := [name for name in names if name != FOLDER]:
         raise ValueError(f"{directory} is not empty ({other[0]} is there); choose another directory with --to=DIR")
+
+
+def language_config(directory: str | pathlib.Path) -> ConfigDict:
+    """Returns a config that looks at an imported model, which a config file begins with: no evals, its weights where
+    they lie. directory: of the run that `icl import` made. ValueError where there is none.
+
+    >>> config = icl_jax.language_config(language.directory)
+    >>> config.evals.more.answers = {"task": "sst2"}
+    >>> icl_jax.language_config(directory / "nowhere")
+    Traceback (most recent call last):
+        ...
+    ValueError: ...nowhere holds no imported model ... make one with `icl import hf` or `icl import gguf`
+    """
+    read_facts(directory)
+    return api.load_run(directory).config
 
 
 def config_of(found: Imported, directory: pathlib.Path) -> ConfigDict:
