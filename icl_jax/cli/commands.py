@@ -76,9 +76,14 @@ COMMANDS = (
                 list,
                 short="N,...",
             ),
+            Flag("untrained", "untrained copies as a control in the figures (0: none)", 3, int, short="N"),
             Flag("to", "its directory (default: beside or in the run)", "", short="DIR"),
             Flag(
-                "over_checkpoints", "grown runs: at all checkpoints that were kept, into the run's table", False, bool
+                "over_checkpoints",
+                "at all checkpoints of a grown run, into its table; or RUN is a directory of imported models by their "
+                "steps, such as NAME1000, NAME2000",
+                False,
+                bool,
             ),
         ),
     ),
