@@ -387,6 +387,7 @@ FAULTS = [
     ({"task": "sst2"}, "flow", "'sst2' is of texts, and these are sequences of items"),
     ({}, "diagnose", "this eval is for text tasks"),
     ({"shots": 4}, "readout", "shots 4 is of texts"),
+    ({"more_shots": 5}, "reweight", "more_shots 5 is of texts"),
     ({"context": "labels + format"}, "reweight", "these sequences have no format tokens; use 'labels'"),
 ]
 

@@ -91,6 +91,11 @@ def reweight(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
         return Reweight(
             name, asked, texts.extra(options["extra"]), of_bias, more, _sizes(spec), len(asked.classes), *own
         )
+    if options["more_shots"]:
+        raise ValueError(
+            f"evals.more.{name}.more_shots {options['more_shots']} is of texts, and a suite's sequences have the shots "
+            "that they have; leave it 0"
+        )
     asked = _exemplars(name, spec, source, options)
     return Reweight(name, asked, _extra(asked, options), {}, None, _sizes(spec), 1, *own)
 

@@ -83,6 +83,7 @@ _register(
     extra=_EXTRA,
     epochs=Option(10, "of training", least=1),
     learning_rate=Option(0.01, "of Adam", least=0.0),
+    more_shots=Option(0, "texts: demonstrations per class of 'more shots' (0: shots + extra)", least=0),
     context=Option(
         "whole context",
         "what questions may read of their demonstrations",
