@@ -4,7 +4,7 @@
     ICL_TEXT_DIR=TEXTS icl sweep run configs/anchors/gpt2_xl.py:sst2 configs/anchors/gpt2_xl.py:trec --report
 
 Not run here, where there are no such weights: the claims are those of `smollm2.py`, at the same share of the depth. The
-paper has, as means over SST-2, TREC, AG News and EmoC with one demonstration per class: accuracy 51.9, re-weighted 68.6;
+paper has, as means over SST-2, TREC, AG News and EmoC, one demonstration per class: accuracy 51.9, re-weighted 68.6;
 anchors alone 45.0, with label loyalty 79.5 and word loyalty 62.2 (random slots 49.0 and 5.6; their GPT2-XL begins the
 question at position 0 again, here "labels + format, restarted"). EmoC is of the user's own file, emoc.{split}.jsonl.
 """
