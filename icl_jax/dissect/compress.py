@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from icl_jax.dissect.answers import scores
 from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
@@ -54,6 +54,7 @@ class Compress:
     under _se; accuracy, calibrated_accuracy, auc (see `answers`); tokens: kept, mean over cases; bytes: of the keys and
     values kept. asked: the questions; extra: other examples, by which the best draw is chosen; no_text: the questions
     after demonstrations without texts, of a language model. bytes_of_token: of keys and values in all layers.
+    has_format: whether demonstrations have format tokens.
     """
 
     name: str
@@ -63,15 +64,15 @@ class Compress:
     bytes_of_token: int
     at_once: int
     has_words: bool
+    has_format: bool
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """What is compared, but for the two that are no choice of tokens."""
-        language = self.no_text is not None
-        anchors = BOTH if language else LABEL
-        kept = (WHOLE, LABEL, *((FORMAT, BOTH) if language else ()), FORERUNNER, RANDOM, FIRST, NOTHING)
+        anchors = BOTH if self.has_format else LABEL
+        kept = (WHOLE, LABEL, *((FORMAT, BOTH) if self.has_format else ()), FORERUNNER, RANDOM, FIRST, NOTHING)
         more = [Method(anchors, alone=True), Method(WHOLE, alone=True)]
-        more += [Method(anchors, restarted=True)] if language else []
+        more += [Method(anchors, restarted=True)] if self.no_text else []
         return (*map(Method, kept), *more)
 
     @property
@@ -175,24 +176,26 @@ class _Reader:
 
     def _cut(self, tokens: Marked, cases: Cases, kept: Bool[Array, "B T"], alone: Array) -> Patch:
         """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
-        query = tokens.queries("query")
-        unread = query[:, :, None] & ~kept[:, None, :] & ~query[:, None, :]
+        question = tokens.question
+        unread = question[:, :, None] & ~kept[:, None, :] & ~question[:, None, :]
         mask = unread | (_across(tokens) & alone)
         return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
 
     def _kept(self, tokens: Marked, sequences: Tokenised, kind: Array, draw: Any) -> Bool[Array, "B T"]:
         """Which tokens of demonstrations may be read."""
-        label, asks = tokens.queries("label"), tokens.queries("query")
+        label, question = tokens.queries("label"), tokens.question
         none = jnp.zeros_like(label)
-        form = tokens.queries("format") if "format" in tokens.roles.sets else none
+        form = tokens.queries(FORMAT) if self.about.has_format else none
+        labels_first = self.model.spec.pair_order == "label_first"
+        slot = jnp.maximum(tokens.roles.demonstration, 0) if labels_first else jnp.cumsum(label, axis=1) - label
         of = {
-            WHOLE: sequences.valid & ~asks,
+            WHOLE: sequences.valid & ~question,
             NOTHING: none,
             LABEL: label,
             FORMAT: form,
             BOTH: label | form,
             FORERUNNER: tokens.queries("forerunner"),
-            RANDOM: form | _slots(sequences, label, form | label | asks, draw),
+            RANDOM: form | _one_of_each(slot, sequences, label, form | label | question, draw),
             FIRST: tokens.queries("first"),
         }
         return jnp.stack([of[method.keep] for method in self.about.methods])[kind]
@@ -202,18 +205,20 @@ def _across(tokens: Marked) -> Bool[Array, "B T T"]:
     """Edges from one demonstration to another."""
     number = tokens.roles.demonstration
     apart = (number[:, :, None] != number[:, None, :]) & (number[:, None, :] >= 0)
-    return tokens.earlier & apart & ~tokens.queries("query")[:, :, None]
+    return tokens.earlier & apart & ~tokens.question[:, :, None]
 
 
-def _slots(sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any) -> Bool[Array, "B T"]:
-    """For each label a random token that is not taken, between the label before it and itself."""
+def _one_of_each(
+    slot: Int[Array, "B T"], sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any
+) -> Bool[Array, "B T"]:
+    """For each label a random token that is not taken of its slot. slot: the number of the label to whose slot a token
+    belongs: those between the label before and this one, or of its demonstration where labels stand first."""
     keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
     noise = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 3), draw), label.shape[1:])
     )
-    number = jnp.cumsum(label, axis=1) - label  # labels before a token
-    free = sequences.valid & ~taken & (number < label.sum(1, keepdims=True))
+    free = sequences.valid & ~taken & (slot < label.sum(1, keepdims=True))
     drawn = jnp.where(free, noise(keys), -1.0)
-    same = number[:, :, None] == number[:, None, :]
+    same = slot[:, :, None] == slot[:, None, :]
     best = jnp.where(same, drawn[:, None, :], -1.0).max(-1)
     return free & (drawn == best)
