@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool
 
 from icl_jax.dissect.answers import scores
-from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
+from icl_jax.dissect.cases import Prepared, Questions, Tokenised
 from icl_jax.dissect.edges import jaccard
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.reading import read, read_before
@@ -166,7 +166,7 @@ class _Reader:
             if cache is None:
                 own = marked(self.model, cases)
                 count = self._kept(own, cases, kind, draw)
-                patches = (self._cut(own, cases, count, alone),)
+                patches = (_cut(own, count, alone),)
             logits, _ = read(self.model, self.variables, cases, self.context, patches=patches, cache=cache)
             words = jax.lax.top_k(logits[0], WORDS)[1] if self.about.has_words else jnp.zeros(1, jnp.int32)
             of = {"logits": cases.of_classes(logits)[0], "top": words, "gold": cases.gold[0]}
@@ -174,20 +174,11 @@ class _Reader:
 
         return jax.lax.map(one, prepared.each, batch_size=min(self.about.at_once, questions.num))
 
-    def _cut(self, tokens: Marked, cases: Cases, kept: Bool[Array, "B T"], alone: Array) -> Patch:
-        """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
-        question = tokens.question
-        unread = question[:, :, None] & ~kept[:, None, :] & ~question[:, None, :]
-        mask = unread | (_across(tokens) & alone)
-        return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
-
     def _kept(self, tokens: Marked, sequences: Tokenised, kind: Array, draw: Any) -> Bool[Array, "B T"]:
         """Which tokens of demonstrations may be read."""
         label, question = tokens.queries("label"), tokens.question
         none = jnp.zeros_like(label)
         form = tokens.queries(FORMAT) if self.about.has_format else none
-        labels_first = self.model.spec.pair_order == "label_first"
-        slot = jnp.maximum(tokens.roles.demonstration, 0) if labels_first else jnp.cumsum(label, axis=1) - label
         of = {
             WHOLE: sequences.valid & ~question,
             NOTHING: none,
@@ -195,10 +186,18 @@ class _Reader:
             FORMAT: form,
             BOTH: label | form,
             FORERUNNER: tokens.queries("forerunner"),
-            RANDOM: form | _one_of_each(slot, sequences, label, form | label | question, draw),
+            RANDOM: form | _slots(self.model, tokens, sequences, form | label | question, draw),
             FIRST: tokens.queries("first"),
         }
         return jnp.stack([of[method.keep] for method in self.about.methods])[kind]
+
+
+def _cut(tokens: Marked, kept: Bool[Array, "B T"], alone: Bool[Array, ""]) -> Patch:
+    """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
+    question = tokens.question
+    unread = question[:, :, None] & ~kept[:, None, :] & ~question[:, None, :]
+    mask = unread | (_across(tokens) & alone)
+    return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
 
 
 def _across(tokens: Marked) -> Bool[Array, "B T T"]:
@@ -208,17 +207,22 @@ def _across(tokens: Marked) -> Bool[Array, "B T T"]:
     return tokens.earlier & apart & ~tokens.question[:, :, None]
 
 
-def _one_of_each(
-    slot: Int[Array, "B T"], sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any
+def _slots(
+    model: Any, tokens: Marked, sequences: Tokenised, taken: Bool[Array, "B T"], draw: Any
 ) -> Bool[Array, "B T"]:
-    """For each label a random token that is not taken of its slot. slot: the number of the label to whose slot a token
-    belongs: those between the label before and this one, or of its demonstration where labels stand first."""
+    """For each label a random token that is not taken: between the label before it and itself, or of its own
+    demonstration where labels stand first."""
+    label = tokens.queries("label")
     keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
     noise = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 3), draw), label.shape[1:])
     )
-    free = sequences.valid & ~taken & (slot < label.sum(1, keepdims=True))
+    if model.spec.pair_order == "label_first":
+        number = jnp.maximum(tokens.roles.demonstration, 0)
+    else:
+        number = jnp.cumsum(label, axis=1) - label  # labels before a token
+    free = sequences.valid & ~taken & (number < label.sum(1, keepdims=True))
     drawn = jnp.where(free, noise(keys), -1.0)
-    same = slot[:, :, None] == slot[:, None, :]
+    same = number[:, :, None] == number[:, None, :]
     best = jnp.where(same, drawn[:, None, :], -1.0).max(-1)
     return free & (drawn == best)
