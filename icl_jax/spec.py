@@ -149,6 +149,17 @@ class ModelSpec:
         "item and label tokens one after another, or in one token",
         choices=("interleaved", "concatenated"),
     )
+    pair_order: str = option(
+        "item_first",
+        "interleaved: which of a pair comes first; label_first: only the query's label is predicted",
+        choices=("item_first", "label_first"),
+    )
+    item_tokens: int = option(
+        1, "interleaved: equal parts of an item along its first axis, each a token by the same encoder", least=1
+    )
+    separator: bool = option(
+        False, "interleaved, item first: a learned token after each item; the query's, the last token, asks"
+    )
     concat_mix: bool = option(
         True, "concatenated: a dense layer mixes (item, label) down to `width`; False: core is 2 x width"
     )

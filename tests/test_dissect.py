@@ -13,23 +13,28 @@ from tiny import tiny_config
 import icl_jax
 from icl_jax.cli import main
 from icl_jax.dissect.auc import auc, multiclass_auc, pairwise_auc
-from icl_jax.dissect.cases import Cases
+from icl_jax.dissect.cases import Cases, ExemplarQuestions, Tokenised
+from icl_jax.dissect.compress import _cut
 from icl_jax.dissect.declared import TEXT_OPTIONS
 from icl_jax.dissect.diagnose import key_distances, rank_correlation
 from icl_jax.dissect.edges import jaccard, log_odds, windows_of
 from icl_jax.dissect.flow import attention_times_gradient, mean_over
+from icl_jax.dissect.keeping import slots
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.reading import read
 from icl_jax.dissect.readout import calibrated
 from icl_jax.dissect.reweight import Reweight
 from icl_jax.dissect.roles import Marked, edges_of, marked, random_edges
 from icl_jax.dissect.training import best_bias, cross_entropy, train_on
-from icl_jax.inputs import TEXT_SETS, Roles, TextFacts, Tokens
+from icl_jax.inputs import TEXT_SETS, ItemShape, PairFacts, Pairs, Roles, TextFacts, Tokens
 from icl_jax.models.build import Model
 from icl_jax.models.cache import Cache
+from icl_jax.models.frontends.layout import token_layout
 from icl_jax.models.importers.language import read_language_model
 from icl_jax.models.taps import Patch
 from icl_jax.registry import find
+from icl_jax.runs.dissection import _tokens
+from icl_jax.spec import ModelSpec, SuiteSpec
 from icl_jax.training.protocols import EvalContext
 
 # Each has a length, and so programs, of its own: CI looks at those that are marked too.
@@ -262,6 +267,7 @@ def sequences():
     cases = cases_of(np.zeros((16, 14), np.int32), [[3, 8], [5]], [0, 1], np.zeros(16))
     model = Model.__new__(Model)
     object.__setattr__(model, "roles", lambda inputs: inputs.roles)
+    object.__setattr__(model, "spec", ModelSpec())
     return marked(model, cases), cases
 
 
@@ -299,6 +305,10 @@ def test_edges_after_a_cache_are_those_of_the_whole(sequences):
         np.testing.assert_array_equal(edges_of(name, after), edges_of(name, tokens)[:, 9:])
 
 
+LAYOUTS = {
+    "cue": {"item_tokens": 2, "separator": True},  # i i s L, as "text Sentiment: word"
+    "label first": {"item_tokens": 2, "pair_order": "label_first"},
+}
 EVALS = {
     "flow": {"num_prompts": 8},
     "edges": {"num_prompts": 16, "edges": ("earlier -> label", "label -> query"), "layers": ("each", "all")},
@@ -372,6 +382,32 @@ def test_factors_behind_anchors_alone_begin_where_anchors_alone_are(dissected):
     assert (losses != dissected.array("reweight", "loss").values).all()
 
 
+@pytest.mark.parametrize(("layout", "task_token"), [("cue", False), ("label first", True)])
+def test_controls_of_any_layout_are_as_many_and_of_demonstrations(layout, task_token):
+    """Near tokens, random tokens and random slots; all of the question's tokens are kept from what is left out."""
+    model = Model(ModelSpec(**LAYOUTS[layout]), PairFacts(ItemShape("vector", (4,)), 6, 3, task_token))
+    place = token_layout(model.spec, 3, task_token)
+    labels = jnp.asarray([[1, 2, 1, 1]] * 16)
+    asked = ExemplarQuestions("x", "", SuiteSpec(), 16, None, place)  # pyright: ignore[reportArgumentType]
+    classes = asked._of_tokens(labels[:, :3])
+    draws = jax.random.key_data(jax.random.split(jax.random.key(0), 16))
+    inputs = Pairs(jnp.zeros((16, 4, 4)), labels, labels[:, 0])
+    sequences = Tokenised(inputs, classes, jnp.ones(classes.shape, bool), draws)
+    tokens = marked(model, sequences)
+    label, question = tokens.queries("label"), tokens.question
+    np.testing.assert_array_equal(question[0], place.demonstration == 3)
+    np.testing.assert_array_equal(np.asarray(classes)[np.asarray(label)].reshape(16, 3), labels[:, :3])
+    assert (np.asarray(classes)[~np.asarray(label)] == -1).all()
+    slots = slots(tokens, sequences, label | question, 0)
+    for chosen in (tokens.queries("near"), tokens.queries("random"), slots):
+        assert (chosen.sum(1) == 3).all() and not (chosen & (label | question)).any()
+    if layout == "label first":  # one of each demonstration
+        owner = np.maximum(place.demonstration, 0)
+        assert all((slots[:, owner == k].sum(1) == 1).all() for k in range(3))
+    cut = _cut(tokens, label, jnp.asarray(False)).mask[:, 0]
+    np.testing.assert_array_equal(cut, question[:, :, None] & ~(question | label)[:, None, :])
+
+
 def test_mass_of_attention_to_labels_is_what_the_taps_say(dissected):
     batch = dissected.batch(64, suite="fewshot_holdout")
     attention = dissected.apply(batch, record=("attn_probs",)).taps["attn_probs"][:, :, :, -1].sum(2)
@@ -380,7 +416,46 @@ def test_mass_of_attention_to_labels_is_what_the_taps_say(dissected):
     np.testing.assert_allclose(at(dissected, "readout", "mass", anchors="label")[0], mass, rtol=1e-4)
 
 
+FLOWS = {"cue": ("item -> forerunner", "forerunner -> label", "label -> query", "query_text -> query")}
+FLOWS["label first"] = ("label -> item", "item -> label", "label -> query", "query_text -> query")
+KEPT = {
+    "cue": {"whole context": 16, "labels": 4, "format": 4, "labels + format": 8, "forerunners": 4, "random slots": 8},
+    "label first": {"whole context": 12, "labels": 4, "forerunners": 3, "random slots": 4, "no context": 0},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_layouts_are_dissected(layout, dissected, tmp_path):
+    """Four pairs of an item in two parts, behind which the question has tokens of its own before the one that asks."""
+    changes = {f"model.{field}": value for field, value in LAYOUTS[layout].items()}
+    config = icl_jax.override(dissected.config, {**changes, "seeds.init": 0, "seeds.data": 0})
+    config.evals.more = EVALS | {"prompt": {}}
+    config.evals.more.edges.edges, config.evals.more.edges.layers = FLOWS[layout], ("all",)
+    config.evals.more.flow.flows = FLOWS[layout][:3]
+    run = icl_jax.train(config, tmp_path / "run", progress=False)
+    plain = run.array("answers", "accuracy").values
+    np.testing.assert_allclose(at(run, "compress", "accuracy", method="whole context"), plain)
+    np.testing.assert_allclose(at(run, "reweight", "accuracy", method="vanilla"), plain)
+    tokens = run.array("compress", "tokens")
+    kept = dict(zip(tokens.coords["method"], tokens.values[0], strict=True))
+    assert {method: kept[method] for method in KEPT[layout]} == KEPT[layout]
+    assert ("labels + format, each alone" in kept) == ("format" in kept) == (layout == "cue")
+    np.testing.assert_allclose(run.array("flow", "share").values.sum(2), 1, rtol=1e-6)
+    assert (at(run, "edges", "changed", cut="label") > 0).all()
+    assert (at(run, "edges", "log_odds", cut="label") != 0).all()
+    batch = run.batch(64, suite="fewshot_holdout")
+    attention = run.apply(batch, record=("attn_probs",)).taps["attn_probs"][:, :, :, -1].sum(2)
+    mass = (attention * np.asarray(run.model.token_sets(batch.inputs)["label"])[None]).sum(-1).mean(1)
+    np.testing.assert_allclose(at(run, "readout", "mass", anchors="label")[0], mass, rtol=1e-4)
+    ids = run.array("prompt", "token").values[0].astype(int)
+    letters = "".join(text[0] for text in _tokens(run._experiment, ids))
+    assert letters == {"cue": 4 * "iisl" + "iis", "label first": 4 * "lii" + "ii"}[layout]
+
+
 FAULTS = [
+    ({"edges": ("query_text -> query",)}, "edges", "no set of tokens 'query_text'"),
+    ({"edges": ("query -> label",)}, "edges", "no prompt has an edge 'query -> label'"),
     ({"edges": ("item -> lable",)}, "edges", "no set of tokens 'lable'"),
     ({"edges": ("label",)}, "edges", "'label' is no edge"),
     ({"layers": ("first 9",)}, "edges", "the model has 2 layers"),

@@ -10,7 +10,9 @@ from tiny import tiny_config
 
 import icl_jax
 from icl_jax.inputs import Pairs
+from icl_jax.runs.config import run_spec
 from icl_jax.runs.experiment import prepare_experiment
+from icl_jax.runs.transfer import num_features
 
 GROUP_SUITE = {"kind": "no_support", "classes": "holdout", "labels": "fixed", "answers": "all", "task": "group"}
 HELDOUT_SUITE = "no_support_zipfian_heldout_drawings"
@@ -75,6 +77,14 @@ def test_an_embedded_bank_is_the_encoder_applied_and_records_its_run(drawn, embe
     outputs = np.asarray(experiment.program.model.encode(drawn.variables(0), jnp.asarray(pixels)))
     expected = (outputs - outputs.mean((0, 1))) / outputs.std((0, 1))
     np.testing.assert_allclose(stored, expected, atol=2e-3)
+
+
+def test_features_of_items_in_parts_are_those_of_all_parts():
+    config = tiny_config(model__labels="interleaved", model__item_tokens=2)
+    model = prepare_experiment(config).program.model
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    features = jax.eval_shape(model.encode, variables, jnp.zeros((3, 5, 8)))
+    assert features.shape == (3, 5, num_features(run_spec(config))) == (3, 5, 2 * 16)
 
 
 def test_a_run_on_an_embedded_bank_keeps_its_order_and_holdout(embedded, tmp_path):

@@ -32,6 +32,8 @@ CASES = {
     "lstm": {"core": "lstm"},
     "gru": {"core": "gru"},
     "rnn": {"core": "rnn"},
+    "cue": {"num_layers": 1, "item_tokens": 5, "separator": True},
+    "label first": {"num_layers": 1, "item_tokens": 5, "pair_order": "label_first"},
     "mixed": {"labels": "concatenated"},
     "concatenated": {"labels": "concatenated", "concat_mix": False},
     "lstm concatenated": {"core": "lstm", "labels": "concatenated", "concat_mix": False},
@@ -95,7 +97,7 @@ def test_the_query_label_is_never_read_and_the_others_are(name, batch):
         assert np.abs(changed - clean).max() > 1e-7
 
 
-@pytest.mark.parametrize("name", ["learned", "rotary", "onehot", "lstm", "mixed"])
+@pytest.mark.parametrize("name", ["learned", "rotary", "onehot", "lstm", "cue", "mixed"])
 def test_the_query_row_alone_equals_the_full_path(name, batch):
     model = make(**CASES[name])
     variables = model.init(jax.random.key(2))
@@ -114,6 +116,50 @@ def test_item_positions_are_those_of_the_items(batch):
     changed = logits_of(model, variables, batch.replace(items=batch.items.at[:, 1].add(1.0)), logits_at="items")
     assert clean.shape == (B, N_CONTEXT + 1, VOCAB)
     np.testing.assert_array_equal(np.abs(changed - clean).max((0, 2)) > 0, [False, True, True, True])
+
+
+ORDERS = {  # of three pairs and a query; T: task token, 0 1 2: parts of an item, S: separator, L: label
+    "0L 0L 0L 0": {},
+    "0SL 0SL 0SL 0S": {"separator": True},
+    "T 012SL 012SL 012SL 012S": {"item_tokens": 3, "separator": True},
+    "T L01 L01 L01 01": {"pair_order": "label_first", "item_tokens": 2},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tokens_are_parts_of_items_separators_and_labels_in_their_order(order):
+    """Part k of an item is what the encoder makes of its k-th part along the first axis."""
+    changes = {"positions": "none", **ORDERS[order]}
+    images = ItemShape("image", (6, 2, 1))
+    model = build(dataclasses.replace(SMALL, **changes), images, VOCAB, N_CONTEXT, "T" in order)
+    variables = model.init(jax.random.key(16))
+    items = jax.random.normal(jax.random.key(17), (1, N_CONTEXT + 1, *images.shape))
+    inputs = Pairs(items, jnp.asarray([[3, 1, 4, 5]]), jnp.asarray([2]))
+    tokens = jax.jit(lambda v, b: model.apply(v, b, record=("embed",)).taps["embed"])(variables, inputs)[0]
+    embedder, kernel = variables["params"]["embedder"], variables["params"]["encoder"]["out"]["kernel"]
+    parts = items[0].reshape(N_CONTEXT + 1, model.spec.item_tokens, -1) @ kernel  # biases are zero at first
+    labels, asked, expected = iter([3, 1, 4]), -1, []
+    for kind in order.replace(" ", ""):
+        asked += kind == "0"
+        if kind in "TL":
+            expected.append(embedder["table"][next(labels) if kind == "L" else 2])
+        else:
+            expected.append(embedder["separator"][0] if kind == "S" else parts[asked, int(kind)])
+    close(tokens, np.stack(expected))
+    features = model.encode(variables, items)
+    assert features.shape == (1, N_CONTEXT + 1, model.spec.item_tokens * 16)
+    close(features[0], parts.reshape(N_CONTEXT + 1, -1))
+    assert ("separator" in embedder) == ("S" in order)
+
+
+def test_logits_at_items_are_those_of_the_tokens_before_labels(batch):
+    model = make(**CASES["cue"])
+    variables = model.init(jax.random.key(18))
+    at_items = logits_of(model, variables, batch, logits_at="items")
+    assert at_items.shape == (B, N_CONTEXT + 1, VOCAB)
+    changed = lambda labels: np.abs(logits_of(model, variables, batch.replace(labels=labels), logits_at="items"))
+    clean, other = changed(batch.labels), changed(batch.labels.at[:, 1].set((batch.labels[:, 1] + 1) % VOCAB))
+    np.testing.assert_array_equal((clean != other).any((0, 2)), [False, False, True, True])
 
 
 @pytest.mark.parametrize("labels", ["interleaved", "concatenated"])
@@ -201,6 +247,8 @@ def test_modules_names_every_leaf():
     assert modules["encoder"]["out"]["kernel"] == "encoder"
     assert modules["embedder"]["table"] == modules["embedder"]["positions"] == "embeddings"
     assert modules["readout"]["hidden_0"]["kernel"] == "mlp"
+    cue = make(**CASES["cue"])
+    assert cue.decay_groups(shapes(cue)["params"])["embedder"]["separator"] == "embeddings"
     lstm = make(core="lstm")
     assert lstm.decay_groups(shapes(lstm)["params"])["core"]["layers"]["gates"]["kernel"] == "attention"
 
@@ -335,6 +383,18 @@ def test_encoders_read_symbols_as_one_hot_vectors(name):
         ({"encoder": "resnet", "encoder_flatten": True, "width": 60}, ItemShape("image", (105, 105, 1)), "multiple"),
         *(({field: -1}, VECTORS, f"model.{field} -1 must be at least") for field in LEAST),
         ({"positions": "sinusoidal", "position_scale": 0.0}, VECTORS, "position_scale 0.0 must be above 0"),
+        ({"item_tokens": 2}, VECTORS, r"item_tokens 2 does not divide the first axis, 5, .* use one of 1, 5"),
+        ({"item_tokens": 2}, SYMBOLS, "item_tokens 2: symbols have no parts"),
+        ({"item_tokens": 5, "encoder": "identity"}, VECTORS, r"parts of items of shape \(1,\) .* 16 components"),
+        ({"item_tokens": 5, "labels": "concatenated"}, VECTORS, "item_tokens 5: concatenated labels are one token"),
+        ({"separator": True, "labels": "concatenated"}, VECTORS, "separator True: concatenated labels are one token"),
+        ({"pair_order": "label_first", "labels": "concatenated"}, VECTORS, "use model.labels 'interleaved'"),
+        (
+            {"pair_order": "label_first", "separator": True},
+            VECTORS,
+            "model.separator stands between .* use 'item_first'",
+        ),
+        ({"pair_order": "item_last"}, VECTORS, "unknown model.pair_order 'item_last'"),
     ],
 )
 def test_errors_name_the_value_and_the_way_out(changes, items, message):
@@ -342,10 +402,17 @@ def test_errors_name_the_value_and_the_way_out(changes, items, message):
         build(dataclasses.replace(SMALL, **changes), items, VOCAB, N_CONTEXT, False)
 
 
-def test_losses_and_logits_at_items_need_interleaved_labels(batch):
-    spec = dataclasses.replace(SMALL, labels="concatenated")
-    with pytest.raises(ValueError, match="'all' needs"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "concatenated"}, "holds its own label"),
+        ({"pair_order": "label_first"}, "labels stand before their items, .* use model.pair_order 'item_first'"),
+    ],
+)
+def test_losses_and_logits_at_items_need_tokens_that_ask_for_labels(changes, message, batch):
+    spec = dataclasses.replace(SMALL, **changes)
+    with pytest.raises(ValueError, match=f"'all' needs .*{message}"):
         check_chosen(RunSpec(BankSpec("gaussian"), model=spec, task=TaskSpec(loss="all")))
-    model = make(labels="concatenated")
-    with pytest.raises(ValueError, match="holds its own label"):
+    model = make(**changes)
+    with pytest.raises(ValueError, match=message):
         model.apply(model.init(jax.random.key(0)), batch, logits_at="items")

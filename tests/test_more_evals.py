@@ -272,6 +272,8 @@ def test_at_the_query_positions_are_the_suites_own_numbers(tmp_path, capsys):
     assert "position 4" in printed and "fewshot_holdout" in printed
     with pytest.raises(ValueError, match=r"only the query is predicted; use model\.labels 'interleaved'"):
         prepare_experiment(cfg.override(tiny_config(), more({"positions": {}})))
+    with pytest.raises(ValueError, match=r"only the query is predicted; use model\.pair_order 'item_first'"):
+        prepare_experiment(cfg.override(tiny_config(), changes | {"model.pair_order": "label_first"}))
     with pytest.raises(ValueError, match=r"looks at suite 'flipped', which is not among evals\.suites"):
         prepare_experiment(cfg.override(tiny_config(), changes | {"evals.more.positions.suite": "flipped"}))
 

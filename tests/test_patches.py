@@ -17,6 +17,7 @@ import icl_jax
 from icl_jax import grid, patches
 from icl_jax.inputs import ItemShape, Pairs
 from icl_jax.members import varied
+from icl_jax.models.frontends.layout import token_layout
 from icl_jax.models.taps import Patch, identity_text
 from icl_jax.report.unchanged import unchanged
 from icl_jax.runs import config as cfg
@@ -197,16 +198,95 @@ def test_roles_of_concatenated_tokens():
     }
 
 
-def edges(tokens, within):
+OF_LAYOUTS = {  # two pairs and a query: rows of roles and, below them, the pair's number
+    "parts": (
+        {"item_tokens": 2},
+        {
+            "item": [1, 1, 0, 1, 1, 0, 0, 0],
+            "label": [0, 0, 1, 0, 0, 1, 0, 0],
+            "forerunner": [0, 1, 0, 0, 1, 0, 0, 0],
+            "query_text": [0, 0, 0, 0, 0, 0, 1, 0],
+        },
+        [0, 0, 0, 1, 1, 1, 2, 2],
+        slice(1, None, 3),
+    ),
+    "separator": (
+        {"separator": True},
+        {
+            "item": [1, 0, 0, 1, 0, 0, 0, 0],
+            "label": [0, 0, 1, 0, 0, 1, 0, 0],
+            "forerunner": [0, 1, 0, 0, 1, 0, 0, 0],
+            "format": [0, 1, 0, 0, 1, 0, 0, 0],
+            "query_text": [0, 0, 0, 0, 0, 0, 1, 0],
+        },
+        [0, 0, 0, 1, 1, 1, 2, 2],
+        slice(1, None, 3),
+    ),
+    "parts and separator": (
+        {"item_tokens": 2, "separator": True},
+        {
+            "item": [1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0],
+            "label": [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0],
+            "forerunner": [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            "format": [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            "query_text": [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0],
+        },
+        [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2],
+        slice(2, None, 4),
+    ),
+    "label first": (
+        {"pair_order": "label_first"},
+        {"item": [0, 1, 0, 1, 0], "label": [1, 0, 1, 0, 0], "forerunner": [0, 1, 0, 0, 0]},
+        [0, 0, 1, 1, 2],
+        None,
+    ),
+    "label first, parts": (
+        {"pair_order": "label_first", "item_tokens": 2},
+        {
+            "item": [0, 1, 1, 0, 1, 1, 0, 0],
+            "label": [1, 0, 0, 1, 0, 0, 0, 0],
+            "forerunner": [0, 0, 1, 0, 0, 0, 0, 0],
+            "query_text": [0, 0, 0, 0, 0, 0, 1, 0],
+        },
+        [0, 0, 0, 1, 1, 1, 2, 2],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("task_token", [False, True])
+@pytest.mark.parametrize("layout", OF_LAYOUTS)
+def test_roles_of_every_layout(layout, task_token):
+    changes, expected, owner, items = OF_LAYOUTS[layout]
+    model = pairs_model(ModelSpec(width=16, num_heads=2, **changes), ItemShape("vector", (4,)), 6, 2, task_token)
+    labels = jnp.asarray([[1, 2, 2]])
+    roles = model.roles(Pairs(jnp.zeros((1, 3, 4)), labels, labels[:, 0]))
+    found = {name: np.asarray(mask)[0].astype(int).tolist() for name, mask in roles.sets.items()}
+    lead, length = [0] * task_token, len(owner)
+    last = max(i for i in range(length) if expected["label"][i])
+    expected = expected | {
+        "query": [0] * (length - 1) + [1],
+        "answer": [int(i == last) for i in range(length)],
+    }
+    task = {"task": [1] + [0] * length} if task_token else {}
+    assert found == {name: lead + row for name, row in expected.items()} | task
+    assert set(model.token_set_names) == {*found, "all"}
+    assert np.asarray(roles.demonstration)[0].tolist() == [-1] * task_token + owner
+    place = token_layout(model.spec, 2, task_token).items
+    assert place == (items and slice(items.start + task_token, None, items.step))
+
+
+def edges(tokens, within, **layout):
     """Which attention a patch of the pattern changes, (queries, keys)."""
-    model = pairs_model(ModelSpec(width=16, num_heads=2, num_layers=1), ItemShape("vector", (5,)), 6, 3)
+    model = pairs_model(ModelSpec(width=16, num_heads=2, num_layers=1, **layout), ItemShape("vector", (6,)), 6, 3)
     labels = jnp.asarray([[1, 2, 1, 1]])
-    inputs = Pairs(jax.random.normal(jax.random.key(0), (1, 4, 5)), labels, labels[:, 0])
+    inputs = Pairs(jax.random.normal(jax.random.key(0), (1, 4, 6)), labels, labels[:, 0])
     patch = Patch("attn_probs", "replace", value=-1.0, tokens=tokens, within=within)
     output = model.apply(model.init(jax.random.key(1)), inputs, record=("pattern",), patches=(patch,))
     changed = np.asarray(output.taps["pattern"][0, 0] == -1.0)
     assert (changed[0] == changed[1]).all()
-    np.testing.assert_allclose(output.changed["0"], changed[0].sum() / 28, rtol=1e-6)  # of those not in the future
+    allowed = len(changed[0]) * (len(changed[0]) + 1) / 2  # those not in the future
+    np.testing.assert_allclose(output.changed["0"], changed[0].sum() / allowed, rtol=1e-6)
     return {(int(k), int(q)) for q, k in np.argwhere(changed[0])}
 
 
@@ -225,6 +305,24 @@ def edges(tokens, within):
 )
 def test_an_arrow_is_what_its_end_reads_of_its_beginning(tokens, within, expected):
     assert edges(tokens, within) == expected
+
+
+CUE = {"item_tokens": 2, "separator": True}  # 0 1 item, 2 separator, 3 label, ..., 12 13 query's item, 14 separator
+
+
+@pytest.mark.parametrize(
+    ("tokens", "within", "layout", "expected"),
+    [
+        ("item -> label", "same", CUE, {(k + i, k + 3) for k in (0, 4, 8) for i in range(2)}),
+        ("item -> forerunner", "another", CUE, {(0, 6), (1, 6), (0, 10), (1, 10), (4, 10), (5, 10)}),
+        ("earlier -> query", "same", CUE, {(12, 14), (13, 14)}),
+        ("item -> label", "same", {"pair_order": "label_first"}, set()),  # items come later
+        ("item -> label", "another", {"pair_order": "label_first"}, {(1, 2), (1, 4), (3, 4)}),
+        ("label -> item", "same", {"pair_order": "label_first"}, {(0, 1), (2, 3), (4, 5)}),
+    ],
+)
+def test_arrows_within_demonstrations_of_several_tokens(tokens, within, layout, expected):
+    assert edges(tokens, within, **layout) == expected
 
 
 # Populations -----------------------------------------------------------------------------------------------

@@ -8,18 +8,20 @@ from icl_jax.data.source import Exemplars
 from icl_jax.data.text.prompts import content_free, domain_texts, without_text
 from icl_jax.data.text.source import Texts
 from icl_jax.dissect.answers import Answers
-from icl_jax.dissect.cases import ExemplarQuestions, Questions
+from icl_jax.dissect.cases import ExemplarQuestions
 from icl_jax.dissect.compress import Compress
 from icl_jax.dissect.declared import TEXT_OPTIONS
 from icl_jax.dissect.diagnose import LEAST_CLASSES, Diagnose
 from icl_jax.dissect.edges import Edges, windows_of
 from icl_jax.dissect.flow import Flow
+from icl_jax.dissect.keeping import FORMAT
 from icl_jax.dissect.prompt import PromptSaliency
 from icl_jax.dissect.readout import Readout
 from icl_jax.dissect.reweight import CONTEXTUAL, DOMAIN, Reweight
 from icl_jax.dissect.roles import ANCHORS, CONTROLS, check_edge
 from icl_jax.dissect.texts import TextQuestions, TextSets, text_sets
 from icl_jax.inputs import TEXT_SETS
+from icl_jax.models.frontends.layout import TokenLayout, token_layout
 from icl_jax.patches import edge
 from icl_jax.registry import find, resolved_options
 from icl_jax.spec import RunSpec
@@ -53,9 +55,8 @@ def edges(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) -> 
     words = tuple(k for k in _WORDS if _has_words(source, k))
     gates = tuple((text, tuple(map(bool, gate))) for text, gate in windows.items())
     asked = _questions(name, spec, source, options)
-    if isinstance(asked, TextQuestions):
-        for each in options["edges"]:
-            _check_covers(name, each, asked)
+    for each in options["edges"]:
+        _check_covers(name, each, asked)
     return Edges(name, asked, options["edges"], gates, words, options["at_once"])
 
 
@@ -76,7 +77,7 @@ def reweight(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
     _check_attention(name, spec)
     _check_shared(name, options)
     own = (options["epochs"], options["learning_rate"], options["context"], options["at_once"])
-    if "format" in options["context"] and "format" not in _sets(spec, source):
+    if FORMAT in options["context"] and FORMAT not in _sets(spec, source):
         raise ValueError(
             f"evals.more.{name}.context {options['context']!r}: these sequences have no format tokens; use 'labels'"
         )
@@ -108,7 +109,7 @@ def compress(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
     sites = find("core", spec.model.core).state_size
     core = resolved_options(find("core", spec.model.core), spec.options_of("core"))
     size = sites(spec.model, core, spec.model.width, 1) * (2 if spec.model.dtype == "bfloat16" else 4)
-    own = (size, options["at_once"], _has_words(source, 5))
+    own = (size, options["at_once"], _has_words(source, 5), FORMAT in _sets(spec, source))
     if isinstance(source, Texts):
         texts = _texts(name, spec, source, options)
         no_text = texts.derived("without text", without_text)
@@ -134,12 +135,17 @@ def diagnose(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]) 
     return Diagnose(name, asked, *_sizes(spec), options["directions"], options["at_once"])
 
 
-def _check_covers(name: str, edge_: str, asked: TextQuestions) -> None:
+def _check_covers(name: str, edge_: str, asked: TextQuestions | ExemplarQuestions) -> None:
     """Raises ValueError for an edge that no prompt has, as the sets of tokens are empty or come in the other order."""
     begin, end = edge(edge_)
-    of = lambda prompts, which: prompts.sets.get(ANCHORS if which in CONTROLS else which, prompts.ids >= 0)
-    earlier = lambda prompts: of(prompts, begin).cumsum(1) - of(prompts, begin)  # tokens of the set before each
-    if not any((of(prompts, end) & (earlier(prompts) > 0)).any() for prompts in asked.drawn):
+    if isinstance(asked, TextQuestions):
+        prompts = [(found.sets, found.ids >= 0) for found in asked.drawn]
+    else:
+        sets = {which: tokens[None] for which, tokens in asked.place.sets.items()}
+        prompts = [(sets | {"answer": sets[ANCHORS]}, sets[ANCHORS] >= 0)]
+    of = lambda sets, all_, which: sets.get(ANCHORS if which in CONTROLS else which, all_)
+    earlier = lambda tokens: tokens.cumsum(1) - tokens  # tokens of the set before each
+    if not any((of(*each, end) & (earlier(of(*each, begin)) > 0)).any() for each in prompts):
         raise ValueError(
             f"evals.more.{name}: no prompt has an edge {edge_!r}, so that cutting it does nothing; leave it out, or "
             "take more shots"
@@ -175,10 +181,16 @@ def _sets(spec: RunSpec, source: Any) -> tuple[str, ...]:
     """Names of the sets of tokens of a run's inputs."""
     if isinstance(source, Texts):
         return TEXT_SETS
-    return ("item", "label", "answer", "forerunner", "query", *(("task",) if spec.task.task_token else ()))
+    return _place(spec).set_names
 
 
-def _questions(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any], whole: bool = False) -> Questions:
+def _place(spec: RunSpec) -> TokenLayout:
+    return token_layout(spec.model, spec.task.context_len, spec.task.task_token)
+
+
+def _questions(
+    name: str, spec: RunSpec, source: Any, options: Mapping[str, Any], whole: bool = False
+) -> TextQuestions | ExemplarQuestions:
     """The questions of an analysis. whole: demonstrations are read with every question, as for gradients."""
     if isinstance(source, Texts):
         return _texts(name, spec, source, options).questions(whole)
@@ -211,7 +223,7 @@ def _exemplars(name: str, spec: RunSpec, source: Any, options: Mapping[str, Any]
             f"evals.more.{name}: suite {options['suite']!r} is of kind {suite.kind!r} with ways {suite.ways}: classes "
             "of a sequence are the ways of kind 'fewshot'; name such a suite, with ways stated"
         )
-    return ExemplarQuestions(name, options["suite"], suite, options["num_prompts"], source)
+    return ExemplarQuestions(name, options["suite"], suite, options["num_prompts"], source, _place(spec))
 
 
 def _extra(asked: ExemplarQuestions, options: Mapping[str, Any]) -> ExemplarQuestions:

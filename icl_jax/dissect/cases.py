@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Integer, UInt32
 
 from icl_jax.data.source import Exemplars
 from icl_jax.evals.evaluate import model_keys, suite_sequences
+from icl_jax.models.frontends.layout import LABEL, TokenLayout
 from icl_jax.rng import fold_each, stream_key
 from icl_jax.spec import SuiteSpec
 
@@ -111,18 +112,20 @@ def draw_keys(name: str, count: int, seed: Integer[Array, ""]) -> UInt32[Array, 
 
 @dataclasses.dataclass(frozen=True)
 class ExemplarQuestions:
-    """The sequences of a suite: the ways of a sequence are the classes, by the order of their labels."""
+    """The sequences of a suite: the ways of a sequence are the classes, by the order of their labels. place: where the
+    tokens are that the model reads."""
 
     name: str
     suite_name: str
     suite: SuiteSpec
     num: int
     source: Exemplars
+    place: TokenLayout
 
     @property
     def num_tokens(self) -> int:
         """Tokens of a sequence."""
-        return 2 * self.source.task.context_len + 1 + int(self.source.task.task_token)
+        return self.place.num_tokens
 
     @property
     def ways(self) -> int:
@@ -166,8 +169,9 @@ class ExemplarQuestions:
         )
 
     def _of_tokens(self, of_pairs: jax.Array) -> jax.Array:
-        """Classes of interleaved tokens, out of those of the pairs."""
-        none = jnp.full_like(of_pairs, -1)
-        tokens = jnp.stack([none, of_pairs], axis=2).reshape(of_pairs.shape[0], -1)
-        before = none[:, : int(self.source.task.task_token)]
-        return jnp.concatenate([before, tokens, none[:, :1]], axis=1)
+        """Classes of tokens, out of those of the pairs: at labels, -1 elsewhere."""
+        none, place = jnp.full_like(of_pairs, -1), self.place
+        tokens = jnp.stack([of_pairs if kind == LABEL else none for kind in place.pair], axis=2)
+        tokens = tokens.reshape(of_pairs.shape[0], -1)
+        outside = lambda kinds: [none[:, :1]] * len(kinds)
+        return jnp.concatenate([*outside(place.before), tokens, *outside(place.query)], axis=1)

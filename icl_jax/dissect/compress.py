@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from icl_jax.dissect.answers import scores
-from icl_jax.dissect.cases import Cases, Prepared, Questions, Tokenised
+from icl_jax.dissect.cases import Prepared, Questions, Tokenised
 from icl_jax.dissect.edges import jaccard
 from icl_jax.dissect.keeping import (
     BOTH,
@@ -29,7 +29,6 @@ from icl_jax.dissect.keeping import (
     RANDOM,
     WHOLE,
     kept,
-    question,
     unread,
 )
 from icl_jax.dissect.means import mean_and_error
@@ -65,6 +64,7 @@ class Compress:
     under _se; accuracy, calibrated_accuracy, auc (see `answers`); tokens: kept, mean over cases; bytes: of the keys and
     values kept. asked: the questions; extra: other examples, by which the best draw is chosen; no_text: the questions
     after demonstrations without texts, of a language model. bytes_of_token: of keys and values in all layers.
+    has_format: whether demonstrations have format tokens.
     """
 
     name: str
@@ -74,16 +74,16 @@ class Compress:
     bytes_of_token: int
     at_once: int
     has_words: bool
+    has_format: bool
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """What is compared, but for the two that are no choice of tokens."""
-        language = self.no_text is not None
-        anchors = BOTH if language else LABEL
-        kept = (WHOLE, LABEL, *((FORMAT, BOTH) if language else ()), FORERUNNER, RANDOM, FIRST, NOTHING)
+        anchors = BOTH if self.has_format else LABEL
+        parts = (WHOLE, LABEL, *((FORMAT, BOTH) if self.has_format else ()), FORERUNNER, RANDOM, FIRST, NOTHING)
         more = [Method(anchors, alone=True), Method(WHOLE, alone=True)]
-        more += [Method(anchors, restarted=True)] if language else []
-        return (*map(Method, kept), *more)
+        more += [Method(anchors, restarted=True)] if self.no_text else []
+        return (*map(Method, parts), *more)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ class _Reader:
             if cache is None:
                 own = marked(self.model, cases)
                 count = self._kept(own, cases, kind, draw)
-                patches = (self._cut(own, cases, count, alone),)
+                patches = (_cut(own, count, alone),)
             logits, _ = read(self.model, self.variables, cases, self.context, patches=patches, cache=cache)
             words = jax.lax.top_k(logits[0], WORDS)[1] if self.about.has_words else jnp.zeros(1, jnp.int32)
             of = {"logits": cases.of_classes(logits)[0], "top": words, "gold": cases.gold[0]}
@@ -184,18 +184,19 @@ class _Reader:
 
         return jax.lax.map(one, prepared.each, batch_size=min(self.about.at_once, questions.num))
 
-    def _cut(self, tokens: Marked, cases: Cases, kept: Bool[Array, "B T"], alone: Array) -> Patch:
-        """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
-        mask = unread(tokens, kept) | (_across(tokens) & alone)
-        return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
-
     def _kept(self, tokens: Marked, sequences: Tokenised, kind: Array, draw: Any) -> Bool[Array, "B T"]:
         """Which tokens of demonstrations may be read."""
         return jnp.stack([kept(method.keep, tokens, sequences, draw) for method in self.about.methods])[kind]
+
+
+def _cut(tokens: Marked, keep: Bool[Array, "B T"], alone: Bool[Array, ""]) -> Patch:
+    """What does as much to a question within one sequence: it reads no demonstration's token but those kept."""
+    mask = unread(tokens, keep) | (_across(tokens) & alone)
+    return Patch("attn_scores", "replace", value=-jnp.inf, mask=mask[:, None], name="compress")
 
 
 def _across(tokens: Marked) -> Bool[Array, "B T T"]:
     """Edges from one demonstration to another."""
     number = tokens.roles.demonstration
     apart = (number[:, :, None] != number[:, None, :]) & (number[:, None, :] >= 0)
-    return tokens.earlier & apart & ~question(tokens)[:, :, None]
+    return tokens.earlier & apart & ~tokens.question[:, :, None]

@@ -23,7 +23,7 @@ Keep = Callable[[Marked, Tokenised], Bool[Array, "B T"]]  # which tokens of sequ
 def kept(part: str, tokens: Marked, sequences: Tokenised, draw: Any = 0) -> Bool[Array, "B T"]:
     """Returns which tokens of demonstrations are a part of them. draw: number of a draw of random slots, in each of
     which a token stands for a label."""
-    label, asks = tokens.queries("label"), question(tokens)
+    label, asks = tokens.queries("label"), tokens.question
     none = jnp.zeros_like(label)
     form = tokens.queries("format") & ~asks if "format" in tokens.roles.sets else none
     of = {
@@ -33,22 +33,16 @@ def kept(part: str, tokens: Marked, sequences: Tokenised, draw: Any = 0) -> Bool
         FORMAT: lambda: form,
         BOTH: lambda: label | form,
         FORERUNNER: lambda: tokens.queries("forerunner"),
-        RANDOM: lambda: form | _slots(sequences, label, form | label | asks, draw),
+        RANDOM: lambda: form | slots(tokens, sequences, form | label | asks, draw),
         FIRST: lambda: tokens.queries("first"),
     }
     return of[part]()
 
 
-def question(tokens: Marked) -> Bool[Array, "B T"]:
-    """Returns which tokens are the question's own."""
-    asks = tokens.queries("query")
-    return asks | tokens.queries("query_text") if "query_text" in tokens.roles.sets else asks
-
-
 def unread(tokens: Marked, keep: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
     """Returns the edges, [query, key], that a question is without which reads no demonstration's token but those that
     are kept."""
-    asks = question(tokens)
+    asks = tokens.question
     return asks[:, :, None] & ~keep[:, None, :] & ~asks[:, None, :]
 
 
@@ -69,13 +63,17 @@ def cuts(model: Any, cases: Tokenised, cache: Cache | None, keep: Keep | None) -
     return (Patch("attn_scores", "replace", value=-jnp.inf, mask=mask, name="keep"),)
 
 
-def _slots(sequences: Tokenised, label: Bool[Array, "B T"], taken: Bool[Array, "B T"], draw: Any) -> Bool[Array, "B T"]:
-    """For each label a random token that is not taken, between the label before it and itself."""
+def slots(tokens: Marked, sequences: Tokenised, taken: Bool[Array, "B T"], draw: Any) -> Bool[Array, "B T"]:
+    """Returns for each label a random token that is not taken: between the label before it and itself, or of its own
+    demonstration where labels stand first. draw: its number."""
+    label, owner = tokens.queries("label"), tokens.roles.demonstration
     keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
     noise = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 3), draw), label.shape[1:])
     )
-    number = jnp.cumsum(label, axis=1) - label  # labels before a token
+    follows = label & (owner == jnp.roll(owner, 1, axis=1))  # a token of its demonstration
+    before = jnp.cumsum(label, axis=1) - label
+    number = jnp.where(follows.any(1, keepdims=True), before, jnp.maximum(owner, 0))
     free = sequences.valid & ~taken & (number < label.sum(1, keepdims=True))
     drawn = jnp.where(free, noise(keys), -1.0)
     same = number[:, :, None] == number[:, None, :]

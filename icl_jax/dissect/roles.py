@@ -46,6 +46,12 @@ class Marked:
         return jnp.where(self.near_of >= 0, of_label, -1)
 
     @property
+    def question(self) -> Bool[Array, "B T"]:
+        """Which tokens are the question's: the one that asks, and its own before it."""
+        asks = self.queries("query")
+        return asks | self.queries("query_text") if "query_text" in self.roles.sets else asks
+
+    @property
     def earlier(self) -> Bool[Array, "B T K"]:
         """All edges, [query, key]; that of a token to itself is none."""
         num_queries, keys = self.valid.shape[1], self.keys(ALL)
@@ -61,8 +67,11 @@ def marked(model: Any, sequences: Tokenised, before: Marked | None = None) -> Ma
     roles = model.roles(sequences.inputs)
     label = roles.sets["label"]
     token = jnp.arange(label.shape[1])[None]
-    last = jnp.where(label, token, -1).max(1, keepdims=True)
-    free = sequences.valid & ~label & (token < last)
+    if model.spec.pair_order == "label_first":
+        end = jnp.where(roles.sets["item"], token + 1, 0).max(1, keepdims=True)
+    else:
+        end = jnp.where(label, token, -1).max(1, keepdims=True)
+    free = sequences.valid & ~label & (token < end)
     keys = jax.random.wrap_key_data(sequences.draws, impl="threefry2x32")
     of = lambda name: jax.vmap(lambda key: jax.random.fold_in(key, _PER_CASE[name]))(keys)
     near_of = jax.vmap(_near)(of(NEAR), label, free)

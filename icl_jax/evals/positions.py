@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from icl_jax.data.source import Exemplars, check_exemplars
 from icl_jax.evals.evaluate import model_keys, suite_sequences
 from icl_jax.evals.metrics import mean
+from icl_jax.models.frontends.layout import only_query
 from icl_jax.spec import RunSpec, SuiteSpec
 
 _AT_ONCE = 128  # sequences that the model is run over at once
@@ -76,11 +77,8 @@ class Positions:
 def positions(name: str, spec: RunSpec, source, options: Mapping[str, Any]) -> Positions:
     """Returns the eval of a suite of the run. ValueError where items have no predictions of their own."""
     check_exemplars(source, f"evals.more.{name}")
-    if spec.model.labels == "concatenated":
-        raise ValueError(
-            f"evals.more.{name}: a concatenated token already holds its own label, so that only the query is "
-            "predicted; use model.labels 'interleaved', or leave the eval out"
-        )
+    if why := only_query(spec.model):
+        raise ValueError(f"evals.more.{name}: {why}, or leave the eval out")
     return Positions(
         name, options["suite"], dict(spec.evals.suites)[options["suite"]], options["num_sequences"], source
     )

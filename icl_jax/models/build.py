@@ -21,6 +21,7 @@ from icl_jax import registry
 from icl_jax.inputs import Roles
 from icl_jax.models import taps
 from icl_jax.models.cache import Cache
+from icl_jax.models.frontends.layout import only_query
 from icl_jax.models.layers import BatchStat
 from icl_jax.models.taps import Tap
 from icl_jax.patches import ALL, canonical, edge
@@ -51,8 +52,8 @@ class Output:
 class Frontend(Protocol):
     """An NNX module from inputs to tokens. build(spec, facts of the inputs, options; those of its parts by role).
 
-    width: of a token; vocab_size: of the logits; items: where the tokens of items are, None where there are no places
-    whose logits are scored but the last; table: (vocab_size, width), for a head tied to it. Its attributes that hold
+    width: of a token; vocab_size: of the logits; items: the tokens at which the labels of items are asked, None where
+    only the logits of the last are scored; table: (vocab_size, width), for a head tied to it. Its attributes that hold
     parameters are their names in checkpoints. sets: names of the sets of tokens that `roles` tells apart; a frontend
     without them has neither. One whose sequences differ in length also says where the `last` token of each is, int32
     (B,), of its inputs. One whose tokens may follow others that were read before also takes `first`, int32
@@ -198,7 +199,8 @@ class Model:
         inputs: what the frontend reads. key: (B,), a key per sequence, for models that draw (one-hot positions shifted
         at random; None: no shift): so a sequence is read alike however the batch is split.
         train: batch moments instead of moving averages, which are then updated.
-        logits_at: 'last', 'items' for the logits at every item (interleaved labels only), or the tokens (B, K), int32.
+        logits_at: 'last', 'items' for the logits at every item, before its label (interleaved labels, items first), or
+        the tokens (B, K), int32.
         mean: averages a pytree over the devices that share this batch (None: one device).
         record: sites to return; patches: `taps.Patch`es that act (see `taps.at_step` for those of some steps).
         shared: what `shared()` gave, on the device. cache: of tokens that were read before and that these follow; the
@@ -250,7 +252,8 @@ class Model:
             raise ValueError("a patch names an edge, and the cache does not say what its tokens are; give it roles")
 
     def encode(self, variables: dict, items: Num[Array, "*b_item"]) -> Float[Array, "*b width"]:
-        """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode."""
+        """Returns the item encoder's outputs (..., width) for items (..., *item_shape), in eval mode; where an item is
+        several tokens (model.item_tokens), those of all of its parts side by side."""
         with jax.default_matmul_precision(self.spec.precision):
             return self._network(variables).frontend.encode(items)
 
@@ -267,10 +270,8 @@ class Model:
         if isinstance(logits_at, str) and logits_at not in (LAST, ITEMS):
             raise ValueError(f"logits_at {logits_at!r}: use 'last', 'items' or the tokens' indices (B, K)")
         if isinstance(logits_at, str) and logits_at == ITEMS and frontend.items is None:
-            raise ValueError(
-                "logits_at 'items' needs interleaved labels: a concatenated token already holds its own label; use "
-                "task.loss 'query' or model.labels 'interleaved'"
-            )
+            why = only_query(self.spec) or f"frontend {self.frontend!r} has none but the last token"
+            raise ValueError(f"logits_at 'items' needs predictions at items: {why}; or use logits_at 'last'")
 
     def _network(self, variables: dict, shared: Any = None) -> Network:
         definition, params, stats = _template(self)
@@ -289,7 +290,7 @@ class Model:
         """Returns the params' tree with each leaf's group of weight decay, "" for none (biases and norms).
 
         The components say their groups: 'attention' (recurrent cores: all of the core), 'mlp' (with the readout),
-        'encoder', 'embeddings' (label table, its mixing layer, learned positions).
+        'encoder', 'embeddings' (label table, separator, its mixing layer, learned positions).
         """
         of = {"readout" if role == "head" else role: part.decay for role, part in self.components.items()}
         return jax.tree_util.tree_map_with_path(

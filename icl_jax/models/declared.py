@@ -13,7 +13,15 @@ register(
         doc="Item-label pairs: an encoder for items, a table for labels.",
         build="icl_jax.models.frontends.pairs:pairs_frontend",
         parts=("encoder",),
-        sections=("model.width", "model.dtype", "model.labels", "model.positions"),
+        sections=(
+            "model.width",
+            "model.dtype",
+            "model.labels",
+            "model.pair_order",
+            "model.item_tokens",
+            "model.separator",
+            "model.positions",
+        ),
         fields={
             "model.concat_mix": Reads(lambda spec: spec.model.labels == "concatenated", "model.labels 'concatenated'"),
             "model.position_scale": Reads(

@@ -14,6 +14,7 @@ from icl_jax.data.text.source import Texts
 from icl_jax.data.text.tasks import find_task
 from icl_jax.dissect.diagnose import LEAST_CLASSES
 from icl_jax.dissect.prompt import LABEL, QUERY
+from icl_jax.models.frontends.layout import token_layout
 from icl_jax.registry import components
 from icl_jax.report.dissection.arcs import Prompt
 from icl_jax.report.dissection.write import write_dissection
@@ -214,16 +215,19 @@ def _prompt(run: api.Run, arrays: Arrays) -> Prompt | None:
     title = lambda first, last: f"layers {first} to {last}" if last > first else f"layer {first}"
     blocks = {title(0, third - 1): saliency[:third], title(layers - third, layers - 1): saliency[-third:]}
     names = {LABEL: "label", QUERY: "query"}
-    tokens = _tokens(run._experiment, ids, role)
+    tokens = _tokens(run._experiment, ids)
     roles = tuple(names.get(int(own), "other") for own in role[:count])
     return Prompt(tokens, roles, {title: own.mean(0) for title, own in blocks.items()})
 
 
-def _tokens(experiment: Experiment, ids: np.ndarray, role: np.ndarray) -> tuple[str, ...]:
-    source = experiment.program.source
-    if isinstance(source, Texts):
-        return tuple(source.tokenizer.token(int(index)) for index in ids)
-    return tuple("item" if own < 0 else f"label {own}" for own in ids)
+def _tokens(experiment: Experiment, ids: np.ndarray) -> tuple[str, ...]:
+    """The texts of tokens; of grown models what they are, and the class of a label."""
+    program = experiment.program
+    if isinstance(program.source, Texts):
+        return tuple(program.source.tokenizer.token(int(index)) for index in ids)
+    task = program.spec.task
+    kinds = token_layout(program.spec.model, task.context_len, task.task_token).tokens
+    return tuple(kind if own < 0 else f"{kind} {own}" for kind, own in zip(kinds, ids, strict=True))
 
 
 def _about(run: api.Run, evals: Mapping[str, Mapping[str, Any]], seeds: tuple[int, ...]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from icl_jax.data.cache import file_digest
 from icl_jax.data.source import check_exemplars
 from icl_jax.data.vectors import save_embeddings
 from icl_jax.models.build import Model
-from icl_jax.models.frontends.pairs import token_layout
+from icl_jax.models.frontends.layout import token_layout
 from icl_jax.models.importers.chan2022 import load_chan2022
 from icl_jax.runs import config as cfg
 from icl_jax.runs import rundir
@@ -64,8 +64,9 @@ def embed(run: Run, path: str | pathlib.Path, *, member: int = 0, step: int | No
 
 
 def num_features(spec: RunSpec) -> int:
-    """Returns how many features `embed` makes of an item: the width of an item's token, without position slots."""
-    return token_layout(spec.model, spec.task.context_len, spec.task.task_token).content
+    """Returns how many features `embed` makes of an item: the width of its tokens, without position slots."""
+    place = token_layout(spec.model, spec.task.context_len, spec.task.task_token)
+    return spec.model.item_tokens * place.content
 
 
 def _encode_bank(program: Program, encoder: Model, bank: Bank, variables: dict) -> np.ndarray:

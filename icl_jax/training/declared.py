@@ -1,15 +1,13 @@
 """Training's components: objectives, optimisers and schedules. Imports no JAX."""
 
+from icl_jax.models.frontends.layout import only_query
 from icl_jax.registry import Component, OptimiserComponent, Reads, register, shared
 from icl_jax.spec import RunSpec
 
 
 def _check_places(spec: RunSpec) -> None:
-    if spec.model.labels == "concatenated" and spec.task.loss != "query":
-        raise ValueError(
-            f"task.loss {spec.task.loss!r} needs model.labels 'interleaved': a concatenated token already holds its "
-            "own label; use task.loss 'query' or interleaved labels"
-        )
+    if spec.task.loss != "query" and (why := only_query(spec.model)):
+        raise ValueError(f"task.loss {spec.task.loss!r} needs predictions at items: {why}, or task.loss 'query'")
 
 
 register(

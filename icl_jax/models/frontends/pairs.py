@@ -1,8 +1,9 @@
 """The frontend of item-label pairs: item encoder, label table, token layout, positions.
 
-Interleaved: item, label, item, label, ..., query. Concatenated: one token per pair, the query with a
-dummy label (an extra row of the table as released by Chan et al. 2022; zeros where the pair is mixed).
-A task token, if any, comes first.
+Interleaved: item, label, item, label, ..., query. An item may be several tokens, its parts; a separator, one learned
+token, may stand between an item and its label and after the query's item; labels may stand before their items: label,
+item, label, item, ..., query. Concatenated: one token per pair, the query with a dummy label (an extra row of the table
+as released by Chan et al. 2022; zeros where the pair is mixed). A task token, if any, comes first. The last token asks.
 """
 
 import dataclasses
@@ -13,8 +14,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key, Num
 
-from icl_jax.inputs import PairFacts, Pairs, Roles
+from icl_jax.inputs import ItemShape, PairFacts, Pairs, Roles
 from icl_jax.models.frontends.encoders import encoder
+from icl_jax.models.frontends.layout import SEPARATOR, TokenLayout, token_layout
 from icl_jax.models.layers import Dense, param
 from icl_jax.models.positions import sinusoid
 from icl_jax.spec import ModelSpec
@@ -22,35 +24,20 @@ from icl_jax.spec import ModelSpec
 EMBEDDING_SD = 0.02
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenLayout:
-    """Where tokens are and how wide. content: an item or label; token: without position slots; core: all."""
-
-    num_tokens: int
-    first_item: int
-    item_stride: int
-    slots: int
-    content: int
-    token: int
-    core: int
-
-
-def token_layout(spec: ModelSpec, context_len: int, task_token: bool) -> TokenLayout:
-    """Returns the layout of a sequence of `context_len` pairs and a query."""
-    stride = 2 if spec.labels == "interleaved" else 1
-    num_tokens = stride * context_len + 1 + task_token
-    slots = (spec.num_position_slots or num_tokens) if spec.positions == "onehot" else 0
-    content = spec.width - slots
-    token = 2 * content if spec.labels == "concatenated" and not spec.concat_mix else content
-    return TokenLayout(num_tokens, int(task_token), stride, slots, content, token, token + slots)
+def item_part(spec: ModelSpec, items: ItemShape) -> ItemShape:
+    """Returns the shape of what the encoder reads: an item, or one of its equal parts along the first axis."""
+    if spec.item_tokens == 1:
+        return items
+    return dataclasses.replace(items, shape=(items.shape[0] // spec.item_tokens, *items.shape[1:]))
 
 
 class Embedder(nnx.Module):
-    """Label table, mixing layer and positions."""
+    """Label table, separator, mixing layer and positions."""
 
     def __init__(self, spec: ModelSpec, place: TokenLayout, vocab_size: int):
         dummy = spec.labels == "concatenated" and not spec.concat_mix
         self.table = param((vocab_size + dummy, place.content), sd=EMBEDDING_SD)
+        self.separator = param((1, place.content), sd=EMBEDDING_SD) if SEPARATOR in place.pair else None
         mixes = spec.labels == "concatenated" and spec.concat_mix
         self.mix = Dense(2 * place.content, place.content, spec.dtype) if mixes else None
         learned = spec.positions == "learned"
@@ -58,22 +45,30 @@ class Embedder(nnx.Module):
         self.spec, self.place, self.vocab_size = spec, place, vocab_size
 
     def __call__(
-        self, features: Float[Array, "B items content"], labels: Int[Array, "B items"], task: Int[Array, "B"], key
+        self, features: Float[Array, "B items features"], labels: Int[Array, "B items"], task: Int[Array, "B"], key
     ) -> Float[Array, "B N D"]:
         """Returns tokens (B, N, D).
 
-        features: (B, n+1, content); labels: int32 (B, n+1), the last is not read; task: int32 (B,);
+        features: (B, n+1, parts of an item x content); labels: int32 (B, n+1), the last is not read; task: int32 (B,);
         key: (B,) keys that shift one-hot positions at random, one shift per sequence (None: no shift).
         """
         shown = self.table[labels[:, :-1]].astype(features.dtype)
-        asked = self.table[task][:, None].astype(features.dtype) if self.place.first_item else None
+        asked = self.table[task][:, None].astype(features.dtype) if self.place.before else None
         build = self._interleave if self.spec.labels == "interleaved" else self._concatenate
         return self._place(build(features, shown, asked), key).astype(self.spec.dtype)
 
     def _interleave(self, features, shown, task):
-        pairs = jnp.stack([features[:, :-1], shown], axis=2)
+        items = self._item(features[:, :-1])
+        pairs = jnp.stack([shown, *items] if self.spec.pair_order == "label_first" else [*items, shown], axis=2)
         pairs = pairs.reshape(pairs.shape[0], -1, pairs.shape[-1])
-        return jnp.concatenate([*([] if task is None else [task]), pairs, features[:, -1:]], axis=1)
+        return jnp.concatenate([*([] if task is None else [task]), pairs, *self._item(features[:, -1:])], axis=1)
+
+    def _item(self, features):
+        """The tokens of items, each (B, items, content): their parts, and the separator."""
+        parts = jnp.split(features, self.spec.item_tokens, axis=-1) if self.spec.item_tokens > 1 else [features]
+        if self.separator is not None:
+            parts.append(jnp.broadcast_to(self.separator[...].astype(features.dtype), parts[0].shape))
+        return parts
 
     def _concatenate(self, features, shown, task):
         if self.mix:
@@ -110,43 +105,32 @@ class PairsFrontend(nnx.Module):
     """Items through the encoder, labels through the table (see `models.build.Frontend`)."""
 
     def __init__(self, spec: ModelSpec, facts: PairFacts, encoder_options: dict):
-        place = token_layout(spec, facts.context_len, facts.task_token)
-        self.encoder = encoder(spec, facts.items.shape, facts.items.num_classes, place.content, encoder_options)
+        place, part = token_layout(spec, facts.context_len, facts.task_token), item_part(spec, facts.items)
+        self.encoder = encoder(spec, part.shape, part.num_classes, place.content, encoder_options)
         self.embedder = Embedder(spec, place, facts.vocab_size)
-        self.item_rank = len(facts.items.shape)
+        self.item_rank, self.part_shape = len(part.shape), part.shape
         self.width, self.vocab_size = place.core, facts.vocab_size
-        self.interleaved = spec.labels == "interleaved"
-        self.items = slice(place.first_item, None, place.item_stride) if self.interleaved else None
-        self.place = place
-        self.sets = ("item", "label", "answer", *(["forerunner"] if self.interleaved else []), "query")
-        self.sets += ("task",) if facts.task_token else ()
+        self.items, self.sets, self.place = place.items, place.set_names, place
 
     def __call__(self, inputs: Pairs, key: Key[Array, "B"] | None, train: bool, mean) -> Float[Array, "B N D"]:
         features = self.encode(inputs.items, train, mean)
         return self.embedder(features, inputs.labels, inputs.task, key)
 
     def roles(self, inputs: Pairs) -> Roles:
-        """Returns the roles of tokens: item and label of the demonstrations (one token where they are concatenated),
-        answer (labels that are the query's), forerunner (the token before a label), query, task."""
-        place, token = self.place, np.arange(self.place.num_tokens)
-        pair, part = np.divmod(token - place.first_item, place.item_stride)
-        query, task = token == token[-1], token < place.first_item
-        item = (part == 0) & ~query & ~task
-        label = (part == place.item_stride - 1) & ~query & ~task
+        """Returns the roles of tokens: item, label (one token where they are concatenated) and format (separators) of
+        the demonstrations, answer (labels that are the query's), forerunner (a demonstration's token before a label),
+        query (the last token, which asks), query_text (the query's own before it), task."""
+        pair, shown = self.place.demonstration, self.place.sets
         right = inputs.labels == inputs.labels[:, -1:]
-        shown = {"item": item, "label": label, "query": query}
-        shown |= {"forerunner": np.roll(label, -1)} if self.interleaved else {}
-        shown |= {"task": task} if place.first_item else {}
-        many = lambda row: jnp.broadcast_to(jnp.asarray(row), (right.shape[0], len(token)))
-        answer = jnp.where(label, right[:, np.clip(pair, 0, right.shape[1] - 1)], False)
-        return Roles(
-            {name: many(row) for name, row in shown.items()} | {"answer": answer}, many(np.where(task, -1, pair))
-        )
+        many = lambda row: jnp.broadcast_to(jnp.asarray(row), (right.shape[0], len(pair)))
+        answer = jnp.where(shown["label"], right[:, np.clip(pair, 0, right.shape[1] - 1)], False)
+        return Roles({name: many(row) for name, row in shown.items()} | {"answer": answer}, many(pair))
 
     def encode(self, items: Num[Array, "*b_item"], train: bool = False, mean=None) -> Float[Array, "*b width"]:
-        """Returns the item encoder's outputs (..., width) for items (..., *item_shape)."""
+        """Returns the item encoder's outputs (..., width) for items (..., *item_shape); of all parts side by side, in
+        their order, where an item has several."""
         lead = items.shape[: items.ndim - self.item_rank]
-        flat = items.reshape(-1, *items.shape[len(lead) :])
+        flat = items.reshape(-1, *self.part_shape)
         return self.encoder(flat, train, mean).reshape(*lead, -1)
 
     @property

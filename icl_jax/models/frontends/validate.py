@@ -3,7 +3,8 @@
 import math
 
 from icl_jax.inputs import ItemShape, PairFacts
-from icl_jax.models.frontends.pairs import TokenLayout, token_layout
+from icl_jax.models.frontends.layout import TokenLayout, token_layout
+from icl_jax.models.frontends.pairs import item_part
 from icl_jax.models.frontends.resnet import last_channels
 from icl_jax.names import suggest
 from icl_jax.registry import check_options, find
@@ -13,6 +14,8 @@ from icl_jax.spec import ModelSpec
 def validate_pairs(spec: ModelSpec, facts: PairFacts) -> None:
     """Raises ValueError for unknown names and for combinations that do not fit, with the way out."""
     check_options("model", spec)
+    _check_order(spec)
+    _check_parts(spec, facts.items)
     place = token_layout(spec, facts.context_len, facts.task_token)
     _check_positions(spec, place)
     if spec.tied and place.core != place.content:
@@ -20,7 +23,40 @@ def validate_pairs(spec: ModelSpec, facts: PairFacts) -> None:
             f"model.tied needs labels as wide as the core, not {place.content} and {place.core}; use positions "
             "other than 'onehot', and concat_mix=True with concatenated labels"
         )
-    _check_encoder(spec, facts.items, place)
+    _check_encoder(spec, item_part(spec, facts.items), place)
+
+
+def _check_order(spec: ModelSpec) -> None:
+    """Tokens of their own are those of interleaved labels."""
+    concatenated = spec.labels == "concatenated"
+    of_own = {
+        "item_tokens": concatenated and spec.item_tokens > 1,
+        "separator": concatenated and spec.separator,
+        "pair_order": concatenated and spec.pair_order != "item_first",
+    }
+    for field in (field for field, is_wrong in of_own.items() if is_wrong):
+        raise ValueError(
+            f"model.{field} {getattr(spec, field)!r}: concatenated labels are one token with their items; use "
+            "model.labels 'interleaved', or leave it out"
+        )
+    if spec.separator and spec.pair_order != "item_first":
+        raise ValueError(
+            f"model.separator stands between an item and the label after it, and model.pair_order is "
+            f"{spec.pair_order!r}; use 'item_first', or leave the separator out"
+        )
+
+
+def _check_parts(spec: ModelSpec, items: ItemShape) -> None:
+    if spec.item_tokens == 1:
+        return
+    if items.kind == "symbol":
+        raise ValueError(f"model.item_tokens {spec.item_tokens}: symbols have no parts; leave it 1")
+    if items.shape[0] % spec.item_tokens:
+        can = ", ".join(str(n) for n in range(1, items.shape[0] + 1) if items.shape[0] % n == 0)
+        raise ValueError(
+            f"model.item_tokens {spec.item_tokens} does not divide the first axis, {items.shape[0]}, of items of "
+            f"shape {items.shape}; use one of {can}"
+        )
 
 
 def _check_positions(spec: ModelSpec, place: TokenLayout) -> None:
@@ -52,8 +88,8 @@ def _check_encoder(spec: ModelSpec, items: ItemShape, place: TokenLayout) -> Non
     shape = (items.num_classes,) if items.kind == "symbol" else items.shape
     if spec.encoder == "identity" and shape != (place.content,):
         raise ValueError(
-            f"model.encoder 'identity': items of shape {shape} are not vectors of the {place.content} components "
-            "a token takes; use 'linear'"
+            f"model.encoder 'identity': {'items' if spec.item_tokens == 1 else 'parts of items'} of shape {shape} are "
+            f"not vectors of the {place.content} components a token takes; use 'linear'"
         )
     if items.kind != "symbol" and math.prod(items.shape) < 1:
         raise ValueError(f"empty items of shape {items.shape}")
