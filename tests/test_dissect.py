@@ -398,12 +398,12 @@ def test_controls_of_any_layout_are_as_many_and_of_demonstrations(layout, task_t
     np.testing.assert_array_equal(question[0], place.demonstration == 3)
     np.testing.assert_array_equal(np.asarray(classes)[np.asarray(label)].reshape(16, 3), labels[:, :3])
     assert (np.asarray(classes)[~np.asarray(label)] == -1).all()
-    slots = slots(tokens, sequences, label | question, 0)
-    for chosen in (tokens.queries("near"), tokens.queries("random"), slots):
+    drawn = slots(tokens, sequences, label | question, 0)
+    for chosen in (tokens.queries("near"), tokens.queries("random"), drawn):
         assert (chosen.sum(1) == 3).all() and not (chosen & (label | question)).any()
     if layout == "label first":  # one of each demonstration
         owner = np.maximum(place.demonstration, 0)
-        assert all((slots[:, owner == k].sum(1) == 1).all() for k in range(3))
+        assert all((drawn[:, owner == k].sum(1) == 1).all() for k in range(3))
     cut = _cut(tokens, label, jnp.asarray(False)).mask[:, 0]
     np.testing.assert_array_equal(cut, question[:, :, None] & ~(question | label)[:, None, :])
 
