@@ -1,5 +1,6 @@
 """Writes the page of a dissected run and its figures, of whatever was measured."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 
@@ -39,14 +40,19 @@ EVALS = tuple(_SECTIONS)
 
 
 def write_dissection(
-    directory: str | pathlib.Path, arrays: Found, about: Mapping[str, object], prompt: Prompt | None = None
+    directory: str | pathlib.Path,
+    arrays: Found,
+    about: Mapping[str, object],
+    prompt: Prompt | None = None,
+    *,
+    uses: Mapping[str, str] | None = None,
 ) -> list[pathlib.Path]:
     """Writes directory/index.html and each figure as .svg and .png beside it; returns their paths, the page first.
 
-    arrays: (eval, metric) -> what it gave, of any of EVALS; others are passed over. about: see `dissection_page`.
-    prompt: one to draw. ValueError where there is nothing to draw.
+    arrays: (eval, metric) -> what it gave; uses: which of EVALS each of them is, where it has a name of its own; others
+    are passed over. about: see `dissection_page`. prompt: one to draw. ValueError where there is nothing to draw.
     """
-    sections = sections_of(arrays, prompt)
+    sections = sections_of(arrays, prompt, uses)
     if not sections:
         had = ", ".join(sorted({name for name, _ in arrays})) or "none"
         raise ValueError(f"evals {had}: nothing to draw; figures are there for {', '.join(EVALS)}")
@@ -62,12 +68,20 @@ def write_dissection(
     return [out / "index.html", *(path for paths in files.values() for path in paths)]
 
 
-def sections_of(arrays: Found, prompt: Prompt | None = None) -> list[Section]:
-    """Returns the figures of what there is, in the order of the page."""
+def sections_of(arrays: Found, prompt: Prompt | None = None, uses: Mapping[str, str] | None = None) -> list[Section]:
+    """Returns the figures of what there is, in the order of the page. uses: as in `write_dissection`."""
+    names = {name: (uses or {}).get(name, name) for name, _ in arrays}
     made = []
-    for name, draw in _SECTIONS.items():
-        found = {metric: array for (of, metric), array in arrays.items() if of == name}
-        made += [draw(found)] if found else []
-        if name == "flow" and prompt is not None:
+    for use, draw in _SECTIONS.items():
+        for name in (name for name, own in names.items() if own == use):
+            section = draw({metric: array for (of, metric), array in arrays.items() if of == name})
+            made.append(section if name == use else _called(section, name))
+        if use == "flow" and prompt is not None:
             made.append(arcs_section(prompt))
     return made
+
+
+def _called(section: Section, name: str) -> Section:
+    """A section of an eval that has a name of its own."""
+    plate = dataclasses.replace(section.plate, name=name, title=f"{section.plate.title}: {name}")
+    return dataclasses.replace(section, plate=plate)
