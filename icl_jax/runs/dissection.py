@@ -27,7 +27,7 @@ from icl_jax.storage.weights import read_facts
 from icl_jax.training.rows import labelled
 
 FOLDER, SUFFIX = "dissection", "-dissected"
-WITH_UNTRAINED = ("flow", "edges", "readout", "compress")  # what an untrained network can be asked too
+WITH_UNTRAINED = ("flow", "edges", "readout")  # of attention, which an untrained network has too
 Arrays = dict[tuple[str, str], Labelled]
 
 

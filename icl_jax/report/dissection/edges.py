@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from icl_jax.report.dissection.look import CUTS, Key, Section, arrow, draw_line, level
-from icl_jax.report.dissection.numbers import Spread, known, listed, spread, spread_text, take
+from icl_jax.report.dissection.look import COPIES, CUTS, Key, Section, arrow, draw_line, level
+from icl_jax.report.dissection.numbers import Spread, copies_text, known, listed, spread, spread_text, take
 from icl_jax.report.panels import BOTTOM, LEFT, Panel, Plate
 from icl_jax.report.style import accuracy_axis, value_axis
 from icl_jax.storage.arrays import Labelled
@@ -18,6 +18,7 @@ WORDS = 5  # k of word loyalty that is shown, where it was measured
 _SINGLE = re.compile(r"(\d+)(?:-\d+)?")  # a window of one layer, or of some that follow one another
 _CURVE = 6  # such windows, from which on they are a curve
 _ASIDE = 0.15  # of a window's room, between the dots of two cuts
+_KEYS = {**CUTS, COPIES.name: COPIES}
 _METRICS = {
     "label_loyalty": "label loyalty",
     "word_loyalty": "word loyalty",
@@ -63,9 +64,10 @@ def windows_of(names: tuple[str, ...]) -> Windows:
     return Windows(tuple(sorted(moving, key=first)), tuple(others))
 
 
-def edges_section(found: Mapping[str, Labelled]) -> Section:
+def edges_section(found: Mapping[str, Labelled], untrained: Mapping[str, Labelled] | None = None) -> Section:
     """Returns label loyalty, word loyalty and log odds of each edge by layers and cut. found: metric -> array of the
-    eval `edges`, with standard errors under their name and _se. A cut that an edge has not (NaN) is left out."""
+    eval `edges`, with standard errors under their name and _se. A cut that an edge has not (NaN) is left out.
+    untrained: the same of untrained copies, of which the cut of the edge itself is drawn."""
     metrics = [name for name in _METRICS if name in found]
     some = found[metrics[0]]
     windows = windows_of(some.coords["layers"])
@@ -74,8 +76,10 @@ def edges_section(found: Mapping[str, Labelled]) -> Section:
         rows.append([])
         for metric in metrics:
             cuts = _cuts(found, metric, edge, windows)
+            if untrained and (own := _cuts(untrained, metric, edge, windows).get("label")):
+                cuts[COPIES.name] = own
             drawn |= set(cuts)
-            words = "; ".join(f"{CUTS[cut].name}: {listed(_of(by, windows)[0])}" for cut, by in cuts.items())
+            words = "; ".join(f"{_KEYS[cut].name}: {listed(_of(by, windows)[0])}" for cut, by in cuts.items())
             title = _titled(metric, found[metric])
             draw = functools.partial(_draw, windows=windows, cuts=cuts, metric=metric)
             alt = (
@@ -92,9 +96,11 @@ def edges_section(found: Mapping[str, Labelled]) -> Section:
         "very last layers can hardly change an answer, whatever it cuts. "
         f"{spread_text(len(some.values), has_error=True)}"
     )
+    if untrained:
+        caption += f" Beside: the same cut in {copies_text(len(untrained[metrics[0]].values))}."
     bottom = BOTTOM + 0.06 * max(map(len, windows.dots)) * tilted
     plate = Plate("edges", "Cut edges", caption, rows, legend=False, left=LEFT + 0.1, bottom=bottom, beside=0.15)
-    return Section(plate, tuple(key for cut, key in CUTS.items() if cut in drawn))
+    return Section(plate, tuple(key for cut, key in _KEYS.items() if cut in drawn))
 
 
 def _titled(metric: str, found: Labelled) -> str:
@@ -135,10 +141,10 @@ def _draw(axes: Axes, windows: Windows, cuts: dict[str, dict[str, Spread]], metr
         curve = _of({n: one for n, one in by.items() if n in windows.curve}, Windows(windows.curve, ()))
         if windows.curve:
             xs = [windows[name] for name in windows.curve]
-            draw_line(axes, xs, tuple(curve), Key(cut, CUTS[cut].colour, CUTS[cut].mark), width=1.6)
+            draw_line(axes, xs, tuple(curve), Key(cut, _KEYS[cut].colour, _KEYS[cut].mark), width=1.6)
         aside = (place - (len(cuts) - 1) / 2) * _ASIDE * windows.room
         for name in (name for name in windows.dots if name in by):
-            _dot(axes, windows[name] + aside, by[name], CUTS[cut])
+            _dot(axes, windows[name] + aside, by[name], _KEYS[cut])
     _ticks(axes, windows)
 
 

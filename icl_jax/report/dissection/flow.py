@@ -16,7 +16,7 @@ from icl_jax.report.dissection.look import (
     name_lines,
     show_middle,
 )
-from icl_jax.report.dissection.numbers import Spread, known, listed, spread, spread_text, take
+from icl_jax.report.dissection.numbers import Spread, copies_text, known, listed, spread, spread_text, take
 from icl_jax.report.panels import LEFT, Panel, Plate
 from icl_jax.report.style import MUTED, accuracy_axis, value_axis
 from icl_jax.storage.arrays import Labelled
@@ -25,14 +25,18 @@ _REST = "rest"
 _RIGHT = 1.02  # inches, of the names of flows
 
 
-def flow_section(share: Labelled, log_ratio: Labelled, log_ratio_se: Labelled) -> Section:
+def flow_section(
+    share: Labelled, log_ratio: Labelled, log_ratio_se: Labelled, untrained: Labelled | None = None
+) -> Section:
     """Returns the shares of flows by layer, by labels and by near tokens, and how many times as much flows by labels.
 
-    share ("anchors", "flow", "layer"); log_ratio and its standard error ("control", "flow", "layer").
+    share ("anchors", "flow", "layer"); log_ratio and its standard error ("control", "flow", "layer"); untrained: the
+    log_ratio of untrained copies.
     """
     flows = sorted(share.coords["flow"], key=lambda flow: (flow == _REST, flow))
     by = lambda anchors: {flow: spread(take(share, "layer", anchors=anchors, flow=flow)) for flow in flows}
     ratios = {flow: _ratio(log_ratio, log_ratio_se, flow) for flow in flows}
+    copies = {} if untrained is None else {flow: _ratio(untrained, None, flow) for flow in flows if flow != _REST}
     layers = share.coords["layer"]
     panels = [
         Panel(
@@ -43,9 +47,11 @@ def flow_section(share: Labelled, log_ratio: Labelled, log_ratio_se: Labelled) -
         ),
         Panel(
             "Labels against near tokens",
-            "log of the flow by labels over that by near tokens",
-            functools.partial(_draw_ratios, layers=log_ratio.coords["layer"], ratios=ratios),
-            "Log ratio by layer. " + _words({flow: found[0] for flow, found in ratios.items()}),
+            "log of the flow by labels over that by near tokens" + "; dashed: untrained copies" * bool(copies),
+            functools.partial(_draw_ratios, layers=log_ratio.coords["layer"], ratios=ratios, copies=copies),
+            "Log ratio by layer. "
+            + _words({flow: found[0] for flow, found in ratios.items()})
+            + (" Untrained copies: " + _words({flow: found[0] for flow, found in copies.items()})) * bool(copies),
         ),
     ]
     caption = (
@@ -55,15 +61,17 @@ def flow_section(share: Labelled, log_ratio: Labelled, log_ratio_se: Labelled) -
         f"neighbours. {spread_text(len(share.values), has_error=True)} Left: means alone. "
         "Where nothing flows, as into labels in the last layer, there is no point."
     )
+    if untrained is not None:
+        caption += f" Dashed at the right: the mean of {copies_text(len(untrained.values))}."
     plate = Plate(
         "flow", "Flow over layers", caption, [panels], legend=False, left=LEFT + 0.06, panel=(4.5, 3.2), beside=_RIGHT
     )
     return Section(plate, least=340)
 
 
-def _ratio(log_ratio: Labelled, error: Labelled, flow: str) -> Spread:
+def _ratio(log_ratio: Labelled, error: Labelled | None, flow: str) -> Spread:
     at = {"control": "near", "flow": flow}
-    return spread(take(log_ratio, "layer", **at), take(error, "layer", **at))
+    return spread(take(log_ratio, "layer", **at), None if error is None else take(error, "layer", **at))
 
 
 def _words(means: dict[str, np.ndarray]) -> str:
@@ -82,7 +90,7 @@ def _draw_shares(axes: Axes, layers: tuple, labels: dict[str, Spread], near: dic
     name_lines(axes, [(found[0], arrow(flow), colours[flow]) for flow, found in labels.items()])
 
 
-def _draw_ratios(axes: Axes, layers: tuple, ratios: dict[str, Spread]) -> None:
+def _draw_ratios(axes: Axes, layers: tuple, ratios: dict[str, Spread], copies: dict[str, Spread]) -> None:
     value_axis(axes)
     layer_axis(axes, layers)
     drawn = {flow: found for flow, found in ratios.items() if known(found[0])}
@@ -90,6 +98,9 @@ def _draw_ratios(axes: Axes, layers: tuple, ratios: dict[str, Spread]) -> None:
     for place, (flow, found) in enumerate(drawn.items()):
         aside = place - (len(drawn) - 1) / 2
         draw_line(axes, layers, found, Key(flow, colours[flow]), width=1.4 if flow == _REST else 2.0, aside=aside)
+    for flow, (mean, _, _) in copies.items():
+        if known(mean):
+            draw_line(axes, layers, (mean, mean, mean), Key(flow, colours[flow], dashed=True), alpha=0.6)
     show_middle(axes, [found[0] for found in drawn.values()], least=0.5)
     level(axes, 0)
     named = [(found[0], arrow(flow), colours[flow]) for flow, found in drawn.items()]

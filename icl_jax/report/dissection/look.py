@@ -48,6 +48,7 @@ CUTS = {
     "random": Key("random tokens", OLIVE, "^"),
     "edges": Key("random edges", MUTED, "D"),
 }
+COPIES = Key("the edge itself in untrained copies", RED, "v")
 _FLOWS = {"earlier -> label": TEAL, "label -> query": MAGENTA, "rest": MUTED}
 _MORE = (BLUE, AMBER, OLIVE, RED)
 

@@ -47,6 +47,11 @@ def spread_text(members: int, has_error: bool = False) -> str:
     return "One member, with the 95\u00a0% interval over its prompts." if has_error else "One member."
 
 
+def copies_text(copies: int) -> str:
+    """Returns "3 untrained copies of the network"."""
+    return f"{copies} untrained cop{'y' if copies == 1 else 'ies'} of the network"
+
+
 def known(*arrays: np.ndarray) -> bool:
     """Whether there is any number in the arrays."""
     return any(np.isfinite(array).any() for array in arrays)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from icl_jax.report.dissection.look import (
     BLUE,
+    COPIES,
     CUTS,
     TEAL,
     Key,
@@ -18,21 +19,24 @@ from icl_jax.report.dissection.look import (
     say,
     show_middle,
 )
-from icl_jax.report.dissection.numbers import Spread, known, listed, spread, spread_text, take
+from icl_jax.report.dissection.numbers import Spread, copies_text, known, listed, spread, spread_text, take
 from icl_jax.report.panels import LEFT, Panel, Plate
 from icl_jax.report.style import MUTED, accuracy_axis, value_axis
 from icl_jax.storage.arrays import Labelled
 
 _PREDICTIONS = {"raw": "answers as they are", "calibrated": "answers without bias towards a class"}
 _ANCHORS = {"label": Key("labels", BLUE, "o"), "near": Key("near tokens", CUTS["near"].colour, "s", dashed=True)}
+_COPIES = "untrained"
+_KEYS = {**_ANCHORS, _COPIES: Key("untrained", COPIES.colour, "v", dashed=True)}
 _CUMULATIVE = {"raw": Key("raw", TEAL, "s"), "calibrated": Key("calibrated", BLUE, "o")}
 
 
-def readout_section(auc: Labelled, cumulative: Labelled) -> Section:
+def readout_section(auc: Labelled, cumulative: Labelled, untrained: Labelled | None = None) -> Section:
     """Returns the AUC by layer for both kinds of answers, and R. auc ("prediction", "anchors", "layer"); cumulative
-    ("prediction", "layer"), NaN where there is no R: said in its place."""
+    ("prediction", "layer"), NaN where there is no R: said in its place; untrained: the auc of untrained copies."""
     layers = auc.coords["layer"]
-    panels = [_auc_panel(auc, prediction) for prediction in _PREDICTIONS if prediction in auc.coords["prediction"]]
+    kinds = [prediction for prediction in _PREDICTIONS if prediction in auc.coords["prediction"]]
+    panels = [_auc_panel(auc, prediction, untrained) for prediction in kinds]
     sums = {
         name: spread(take(cumulative, "layer", prediction=name))
         for name in _CUMULATIVE
@@ -47,14 +51,18 @@ def readout_section(auc: Labelled, cumulative: Labelled) -> Section:
         "what is above chance from the first layer on; there is none where the sum is not above that of near tokens. "
         f"{spread_text(len(auc.values))} Members without an AUC or an R are left out of it."
     )
+    if untrained is not None:
+        caption += f" Dashed, red: labels in {copies_text(len(untrained.values))}, whose AUC swings."
     plate = Plate("readout", "Readout of labels", caption, [panels], legend=False, left=LEFT + 0.04, beside=0.82)
     return Section(plate)
 
 
-def _auc_panel(auc: Labelled, prediction: str) -> Panel:
+def _auc_panel(auc: Labelled, prediction: str, untrained: Labelled | None) -> Panel:
     names = [name for name in _ANCHORS if name in auc.coords["anchors"]]
     lines = {name: spread(take(auc, "layer", prediction=prediction, anchors=name)) for name in names}
-    words = "; ".join(f"{_ANCHORS[name].name}: {listed(found[0])}" for name, found in lines.items())
+    if untrained is not None:
+        lines[_COPIES] = spread(take(untrained, "layer", prediction=prediction, anchors="label"))
+    words = "; ".join(f"{_KEYS[name].name}: {listed(found[0])}" for name, found in lines.items())
     draw = functools.partial(_draw_auc, layers=auc.coords["layer"], lines=lines)
     title = f"AUC, {prediction}"
     return Panel(title, _PREDICTIONS[prediction], draw, f"{title} by layer. {words}.")
@@ -68,9 +76,9 @@ def _draw_auc(axes: Axes, layers: tuple, lines: dict[str, Spread]) -> None:
         return
     level(axes, 0.5)
     for place, (name, found) in enumerate(lines.items()):
-        draw_line(axes, layers, found, _ANCHORS[name], aside=place - 0.5)
+        draw_line(axes, layers, found, _KEYS[name], aside=place - 0.5)
     chance = [(np.full(len(layers), 0.5), "chance", MUTED)]
-    named = [(found[0], _ANCHORS[name].name, _ANCHORS[name].colour) for name, found in lines.items()]
+    named = [(found[0], _KEYS[name].name, _KEYS[name].colour) for name, found in lines.items()]
     name_lines(axes, named + chance)
 
 
