@@ -15,6 +15,6 @@ from icl_jax.runs.config import load_module
 
 _paper, _ = load_module(pathlib.Path(__file__).with_name("smollm2.py"))
 _paper.MODEL, _paper.NAME, _paper.LATE = "runs/gpt2-xl", "anchors_gpt2_xl", 35  # of 48 layers
-_paper.TASKS = dict.fromkeys(("sst2", "trec", "ag_news", "emoc"), (256, 872))
+_paper.TASKS, _paper.FEW, _paper.MANY = ("sst2", "trec", "ag_news", "emoc"), 256, 872
 SCALES = _paper.SCALES = (*_paper.TASKS, *_paper.ARMS, "roles", "untrained")
 get_config, get_sweep, get_claims = _paper.get_config, _paper.get_sweep, _paper.get_claims

@@ -42,10 +42,11 @@ def get_sweep(scale="gaussian"):
     layers = lambda *depths: grid.over("model.num_layers", depths, "layers")
     named = lambda *arms: grid.named("arm", {arm: ARMS[arm] for arm in arms})
     if scale == "omniglot":
-        return grid.product(named("in context", "label first"), grid.seeds(5))
+        order = {"in context": {}, "label first": {"model.pair_order": "label_first"}}
+        return grid.product(grid.named("arm", order), grid.seeds(5))
     if scale == "parts":
         return grid.product(grid.named("arm", {"parts": PARTS}), layers(3, 4), grid.seeds(5))
-    deep = grid.product(named("in context"), layers(2, 3, 4, 6))
+    deep = grid.product(named("in context"), layers(2, 4, 6))
     return grid.product(grid.chain(deep, grid.product(named(*list(ARMS)[1:]), layers(2))), grid.seeds(5))
 
 
@@ -63,7 +64,27 @@ def _evals(fresh, trained, parts):
 
 
 def _omniglot():
-    raise NotImplementedError
+    config = load_variant(__file__, "../chan2022/fig2_interleaved.py")
+    config.name = "anchors_grown_omniglot"
+    config.bank.name, config.bank.augment, config.bank.path = "features", False, "stage:encoders"
+    config.hypers.p_bursty = 1.0
+    config.evals.custom = {TRAINED: {"classes": "zipfian", "labels": "fixed", "ways": 2}}
+    config.evals.suites = ("fewshot_holdout", "no_support_zipfian", TRAINED)
+    config.evals.more = _evals("fewshot_holdout", TRAINED, parts=False)
+    config.train.num_steps, config.evals.every, config.checkpoint.every = 4_000, 500, 4_000
+    return config
+
+
+def get_stages(scale="gaussian"):
+    """The run whose encoder gives the features, as in `chan2022/fig2_interleaved.py`."""
+    if scale != "omniglot":
+        return {}
+    config = load_variant(__file__, "../chan2022/laptop.py")
+    config.bank.augment = True
+    config.task.num_holdout = 800
+    config.train.num_steps = 6_000
+    config.hypers.num_classes, config.hypers.p_bursty = 12_000, 1.0
+    return {"encoders": Stage(config)}
 
 
 def get_claims(scale="gaussian"):

@@ -34,6 +34,7 @@ from icl_jax.dissect.keeping import (
 from icl_jax.dissect.means import mean_and_error
 from icl_jax.dissect.reading import read, read_before
 from icl_jax.dissect.roles import Marked, marked
+from icl_jax.models.cache import Cache
 from icl_jax.models.taps import Patch
 
 NO_TEXT, RANDOM_TOP = "without texts", "random, best of 20"
@@ -116,15 +117,17 @@ class Compress:
         were kept, and the right classes (cases,)."""
         reader = _Reader(self, model, variables, context)
         asked, extra = (self.asked, eval_set["asked"]), (self.extra, eval_set["extra"])
+        of_asked, of_extra = reader.caches(asked[1]), reader.caches(extra[1])
         kinds = jnp.arange(len(self.methods))
-        of_methods = jax.lax.map(lambda kind: reader.read(*asked, kind, 0), kinds)
+        of_methods = jax.lax.map(lambda kind: reader.read(*asked, of_asked, kind, 0), kinds)
         randoms = jnp.full((), [method.keep for method in self.methods].index(RANDOM))
-        whole = reader.read(*extra, jnp.full((), 0), 0)["logits"].argmax(-1)
-        loyal = lambda draw: (reader.read(*extra, randoms, draw)["logits"].argmax(-1) == whole).mean()
+        whole = reader.read(*extra, of_extra, jnp.full((), 0), 0)["logits"].argmax(-1)
+        loyal = lambda draw: (reader.read(*extra, of_extra, randoms, draw)["logits"].argmax(-1) == whole).mean()
         best = jnp.argmax(jax.lax.map(loyal, jnp.arange(DRAWS)))
-        found = [of_methods, jax.tree.map(lambda x: x[None], reader.read(*asked, randoms, best))]
+        found = [of_methods, jax.tree.map(lambda x: x[None], reader.read(*asked, of_asked, randoms, best))]
         if self.no_text:
-            without = reader.read(self.no_text, eval_set[NO_TEXT], jnp.full((), 0), 0)
+            prepared = eval_set[NO_TEXT]
+            without = reader.read(self.no_text, prepared, reader.caches(prepared), jnp.full((), 0), 0)
             found.append(jax.tree.map(lambda x: x[None], without))
         joined = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
         return {**joined, "gold": joined["gold"][0]}
@@ -155,25 +158,38 @@ class _Reader:
     variables: Any
     context: Any
 
-    def read(self, questions: Questions, prepared: Prepared, kind: Array, draw: Any) -> dict[str, Array]:
-        """kind: number of a method; draw: number of a draw of random slots."""
+    def caches(self, prepared: Prepared) -> Cache | None:
+        """The demonstrations of all questions, read once: together and each alone, on a leading axis of 2; None where
+        they are read with every question."""
+        before = prepared.before
+        if before is None:
+            return None
+        across = _across(marked(self.model, before))[:, None]
+
+        def one(alone):
+            patch = Patch("attn_scores", "replace", value=-jnp.inf, mask=across, on=alone)
+            return read_before(self.model, self.variables, before, self.context, patches=(patch,))[0]
+
+        return jax.lax.map(one, jnp.asarray([False, True]))
+
+    def read(
+        self, questions: Questions, prepared: Prepared, caches: Cache | None, kind: Array, draw: Any
+    ) -> dict[str, Array]:
+        """caches: of the questions' demonstrations; kind: number of a method; draw: number of a draw of random
+        slots."""
         methods, before = self.about.methods, prepared.before
         alone = jnp.asarray([method.alone for method in methods])[kind]
         restarted = jnp.asarray([method.restarted for method in methods])[kind]
-        tokens = cache = None
-        keep: Any = None
-        if before is not None:
-            tokens = marked(self.model, before)
-            patch = Patch("attn_scores", "replace", value=-jnp.inf, mask=_across(tokens)[:, None], on=alone)
-            cache, _ = read_before(self.model, self.variables, before, self.context, patches=(patch,))
-            keep = self._kept(tokens, before, kind, draw)
-            first = jnp.where(restarted, 0, cache.first)
-            cache = dataclasses.replace(cache, valid=keep, first=first)
+        cache, keep = None, None
+        if caches is not None and before is not None:
+            keep = self._kept(marked(self.model, before), before, kind, draw)
+            cache = jax.tree.map(lambda x: x[alone.astype(jnp.int32)], caches)
+            cache = dataclasses.replace(cache, valid=keep, first=jnp.where(restarted, 0, cache.first))
 
         def one(each):
             cases = questions.cases(jax.tree.map(lambda x: x[None], each), self.context)
             patches, count = (), keep
-            if cache is None:
+            if count is None:
                 own = marked(self.model, cases)
                 count = self._kept(own, cases, kind, draw)
                 patches = (_cut(own, count, alone),)
