@@ -46,9 +46,9 @@ def unread(tokens: Marked, keep: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
     return asks[:, :, None] & ~keep[:, None, :] & ~asks[:, None, :]
 
 
-def restricted(model: Any, cache: Cache | None, before: Tokenised | None, keep: Keep | None) -> Cache | None:
+def restricted(model: Any, cache: Cache, before: Tokenised, keep: Keep | None) -> Cache:
     """Returns a cache of demonstrations with what is kept of it. keep: None for all."""
-    if cache is None or before is None or keep is None:
+    if keep is None:
         return cache
     return dataclasses.replace(cache, valid=cache.valid & keep(marked(model, before), before))
 

@@ -80,8 +80,9 @@ def logits_of(
     to the interventions in reading it; demonstrations before it are read as they are. keep: which of their tokens the
     questions may read (None: all)."""
     before = prepared.before
-    cache = None if before is None else read_before(model, variables, before, context)[0]
-    cache = restricted(model, cache, before, keep)
+    cache = None
+    if before is not None:
+        cache = restricted(model, read_before(model, variables, before, context)[0], before, keep)
 
     def one(each):
         cases = questions.cases(jax.tree.map(lambda x: x[None], each), context)

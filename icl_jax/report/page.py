@@ -1,9 +1,12 @@
 """The report of sweeps: one HTML page that needs nothing else, and its figures as files beside it."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import matplotlib
 
 from icl_jax.claims.judge import judge
 from icl_jax.report.acquisition_table import LEGEND, acquisition_table
@@ -11,12 +14,15 @@ from icl_jax.report.claims_table import Row, claims_markdown, claims_table, tall
 from icl_jax.report.config_table import config_part
 from icl_jax.report.css import sheet
 from icl_jax.report.data import SweepData
+from icl_jax.report.dissection.look import Section, figure_of
+from icl_jax.report.dissection.page import SHEET, section_figure
+from icl_jax.report.dissection.settings import analyses, setting_sections
 from icl_jax.report.further import Further, further
 from icl_jax.report.further_panels import further_plates, further_tables
 from icl_jax.report.html import Markup, details, document, render, tag
 from icl_jax.report.inline import colour, inline, palette
 from icl_jax.report.overview import overview
-from icl_jax.report.panels import Plate, panel_svg, write_plate
+from icl_jax.report.panels import FILE_STYLE, Plate, panel_svg, save_both, write_plate
 from icl_jax.report.plates import plates
 from icl_jax.report.style import DARK, MARKS
 from icl_jax.report.view import MOST_LINES, View, text, view
@@ -33,13 +39,14 @@ _CLAIMS = (
 
 @dataclass(frozen=True)
 class Part:
-    """A sweep, made ready for the page. anchor: also the start of its files' names."""
+    """A sweep, made ready for the page. anchor: also the start of its files' names. dissected: figures of analyses."""
 
     sweep: SweepData
     anchor: str
     view: View
     rows: list[Row]
     further: list[Further]
+    dissected: list[Section]
 
     @property
     def title(self) -> str:
@@ -65,11 +72,19 @@ def write_report(sweeps: Sequence[SweepData], out: str | pathlib.Path) -> list[p
             paths = write_plate(plate, part.view, part.title, out / f"{part.anchor}-{plate.name}")
             figures.append(_figure(plate, part, [path.name for path in paths]))
             files += paths
+        for section in part.dissected:
+            name = f"{part.anchor}-{section.plate.name}"
+            with matplotlib.rc_context(FILE_STYLE):
+                paths = save_both(figure_of(section, part.title, section.plate.title), out / name)
+            plate = dataclasses.replace(section.plate, name=name)
+            figures.append(section_figure(dataclasses.replace(section, plate=plate), [path.name for path in paths]))
+            files += paths
         sections.append(_section(part, figures, only=len(sweeps) == 1))
     title = parts[0].title if len(sweeps) == 1 else f"Report of {len(sweeps)} sweeps"
     dark = DARK | {light: dark for part in parts for light, dark in part.view.dark.items()}
     top = _contents(parts, [_title(s) for s in sweeps if not _has_results(s)]) if len(sweeps) > 1 else None
-    page = document(title, sheet(palette(dark)), tag("h1", title), top, sections, tag("footer", "Made by icl report."))
+    looks = sheet(palette(dark)) + (SHEET if any(part.dissected for part in parts) else "")
+    page = document(title, looks, tag("h1", title), top, sections, tag("footer", "Made by icl report."))
     write_text(out / "claims.md", claims_markdown([(p.sweep.name, [verdict for _, verdict in p.rows]) for p in parts]))
     write_text(out / "index.html", page)
     return [out / "index.html", out / "claims.md", *files]
@@ -88,7 +103,10 @@ def _part(sweep: SweepData, anchor: str) -> Part:
     verdicts = judge(sweep.claims, sweep.table, sweep.headlines, num_steps=steps, planned=sweep.planned)
     bounds = [claim.bound() for claim in sweep.claims]
     shown = view(sweep)
-    return Part(sweep, anchor, shown, list(zip(bounds, verdicts, strict=True)), further(sweep.table, shown))
+    found, uses = further(sweep.table, shown), analyses(sweep.config)
+    others = [one for one in found if one.name not in uses]
+    rows = list(zip(bounds, verdicts, strict=True))
+    return Part(sweep, anchor, shown, rows, others, setting_sections(found, uses, shown))
 
 
 def anchors(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from icl_jax.report.inline import inline, palette
 from icl_jax.report.panels import panel_svg
 from icl_jax.report.style import DARK
 
-_SHEET = """
+SHEET = """
 .across{overflow-x:auto;margin:.4rem 0 .8rem}
 .across .panels{min-width:var(--least);max-width:calc(var(--least)*1.1)}
 .tables{max-width:52rem;margin-top:1rem}
@@ -27,13 +27,13 @@ def dissection_page(
     "task", "shots", "prompts", "seeds"); files: names of the files of each figure, by its name, to link to."""
     title = str(about.get("title", "Dissection"))
     chips = [tag("li", f"{name} {value}", class_="chip") for name, value in about.items() if name != "title"]
-    body = [_section(section, files.get(section.plate.name, ())) for section in sections]
+    body = [section_figure(section, files.get(section.plate.name, ())) for section in sections]
     top = [tag("h1", title), tag("p", _LEDE, class_="lede"), tag("ul", chips, class_="chips") if chips else None]
-    return document(title, sheet(palette(DARK)) + _SHEET, *top, *body, tag("footer", "Made by icl_jax."))
+    return document(title, sheet(palette(DARK)) + SHEET, *top, *body, tag("footer", "Made by icl_jax."))
 
 
-def _section(section: Section, files: Sequence[str]) -> Markup:
-    """A figure with its keys, links to its files and tables."""
+def section_figure(section: Section, files: Sequence[str]) -> Markup:
+    """Returns a figure with its keys, links to its files and tables. Pages with it need SHEET."""
     plate, wide = section.plate, section.plate.columns == 1 and section.least > 600
     rows = []
     for r, row in enumerate(plate.rows):
