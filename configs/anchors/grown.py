@@ -33,8 +33,8 @@ def get_config(scale="gaussian"):
     config.model.num_heads = 2
     config.evals.custom.trained_two_ways = {"classes": "zipfian", "labels": "fixed", "ways": 2}
     config.evals.suites = (FRESH, "no_support_zipfian", TRAINED)
-    config.evals.more = _evals(FRESH, TRAINED, parts=scale == "parts")
-    config.train.num_steps, config.evals.every, config.checkpoint.every = 2_400, 300, 2_400
+    config.evals.more = _evals(FRESH, TRAINED, 100, parts=scale == "parts")
+    config.train.num_steps, config.evals.every, config.checkpoint.every = 2_400, 100, 2_400
     return config
 
 
@@ -46,17 +46,18 @@ def get_sweep(scale="gaussian"):
         return grid.product(grid.named("arm", order), grid.seeds(5))
     if scale == "parts":
         return grid.product(grid.named("arm", {"parts": PARTS}), layers(3, 4), grid.seeds(5))
-    deep = grid.product(named("in context"), layers(2, 4, 6))
+    deep = grid.product(named("in context"), layers(2, 3, 4))
     return grid.product(grid.chain(deep, grid.product(named(*list(ARMS)[1:]), layers(2))), grid.seeds(5))
 
 
-def _evals(fresh, trained, parts):
-    of = {"suite": fresh, "num_prompts": 128}
+def _evals(fresh, trained, every, parts=False):
+    """every: steps between two runs of flow, of which onsets are read off; of the others three times as many."""
+    of = {"suite": fresh, "num_prompts": 128, "every": 3 * every}
     cuts = ("item -> label", "label -> query", "item -> query")
     if parts:
         cuts += ("forerunner -> label", "item -> forerunner", "forerunner -> query", "query_text -> query")
     return {
-        "flow": {**of, "num_prompts": 64, "of": "logit_difference", "flows": cuts[:3]},
+        "flow": {**of, "num_prompts": 64, "of": "logit_difference", "flows": cuts[:3], "every": every},
         "edges": {**of, "edges": cuts, "layers": ("all",)},
         "trained": {**of, "use": "edges", "suite": trained, "edges": cuts[1:3], "layers": ("all",)},
         "compress": of,
@@ -70,8 +71,8 @@ def _omniglot():
     config.hypers.p_bursty = 1.0
     config.evals.custom = {TRAINED: {"classes": "zipfian", "labels": "fixed", "ways": 2}}
     config.evals.suites = ("fewshot_holdout", "no_support_zipfian", TRAINED)
-    config.evals.more = _evals("fewshot_holdout", TRAINED, parts=False)
-    config.train.num_steps, config.evals.every, config.checkpoint.every = 4_000, 500, 4_000
+    config.evals.more = _evals("fewshot_holdout", TRAINED, 400)
+    config.train.num_steps, config.evals.every, config.checkpoint.every = 3_600, 400, 3_600
     return config
 
 
@@ -88,4 +89,89 @@ def get_stages(scale="gaussian"):
 
 
 def get_claims(scale="gaussian"):
-    return []
+    return {"gaussian": _pairs_claims, "parts": _parts_claims, "omniglot": _omniglot_claims}[scale]()
+
+
+def _cut(edge, use="edges", cut="label"):
+    """Accuracy when an edge is cut in all layers."""
+    return claims.final(use, "accuracy", coords={"edge": edge, "layers": "all", "cut": cut})
+
+
+def _kept(method):
+    return claims.final("compress", "accuracy", coords={"method": method})
+
+
+def _read(layer):
+    """Flow from labels to the question beyond that from near tokens, in a layer."""
+    return {"control": "near", "flow": "label -> query", "layer": layer}
+
+
+def _anchored(name, at):
+    """What is claimed of in-context learners whose labels come after items of one token."""
+    within = lambda what, of, **bounds: claims.within(f"{name}: {what}", of, at, **bounds)
+    beside = _cut("label -> query", cut="near").minus(_cut("label -> query"))
+    return [
+        within("it learns in context", claims.final("icl"), low=0.9),
+        within("labels that read no item are of no use", _cut("item -> label"), high=0.6),
+        within("questions need labels", _cut("label -> query"), high=0.7),
+        within("more than near tokens", beside, low=0.2),
+        within("they hardly need items", _cut("item -> query"), low=0.8),
+        within("labels alone keep most of it", _kept("labels"), low=0.8),
+        within("random slots do not", _kept("labels").minus(_kept("random slots")), low=0.2),
+    ]
+
+
+def _pairs_claims():
+    arm = lambda name, layers=2: {"arm": name, "layers": layers}
+    context, weights, mixed, first = (arm(name) for name in ARMS)
+    lost = claims.final("trained", "accuracy_uncut").minus(_cut("label -> query", "trained"))
+    late, early = _read(1), {"control": "near", "flow": "item -> label", "layer": 0}
+    ratio = lambda of: claims.final("flow", "log_ratio", coords=of)
+    after_icl = lambda of: claims.reaches("flow", 1.0, "log_ratio", of).minus(claims.onset("icl"))
+    cost = _kept("whole context").minus(_kept("labels"))
+    return [
+        *_anchored("In context", context),
+        *_anchored("Mixed", mixed),
+        claims.within("In weights: no ICL", claims.final("icl"), weights, 0.45, 0.57),
+        claims.within("In weights: IWL", claims.final("iwl"), weights, low=0.9),
+        claims.within("Mixed: IWL", claims.final("iwl"), mixed, low=0.8),
+        claims.within("In weights: trained classes need no labels", lost, weights, high=0.05),
+        claims.within("In context: trained classes need labels", lost, context, low=0.2),
+        claims.larger("Mixed: they need them less than in context", lost, context, mixed, by=0.1),
+        claims.within("In context: late flow from labels (log ratio)", ratio(late), context, low=3.0),
+        claims.within("In weights: none beyond near tokens", ratio(late), weights, high=1.0),
+        claims.within(
+            "Flow from labels to questions does not follow the onset of ICL", after_icl(late), context, high=0
+        ),
+        claims.within("Flow from items to labels does not follow it", after_icl(early), context, high=0),
+        claims.same("Anchors alone cost as much at 4 layers as at 2", cost, arm("in context", 4), context, margin=0.08),
+        claims.within("Label first: it learns in context", claims.final("icl"), first, low=0.9),
+        claims.within("Label first: items need their labels", _cut("label -> query"), first, low=0.8),
+        claims.within("Label first: questions read the pair's last token", _cut("item -> query"), first, high=0.6),
+        claims.within("Label first: labels alone keep nothing", _kept("labels"), first, high=0.6),
+        claims.within("Label first: the pair's last tokens alone keep it", _kept("forerunners"), first, low=0.9),
+    ]
+
+
+def _parts_claims():
+    found = []
+    for layers in (3, 4):
+        within = lambda what, of, layers=layers, **bounds: claims.within(
+            f"{layers} layers: {what}", of, {"arm": "parts", "layers": layers}, **bounds
+        )
+        found += [
+            within("it learns in context", claims.final("icl"), low=0.9),
+            within("labels read the item itself", _cut("item -> label"), high=0.6),
+            within("they do without the token before them", _cut("forerunner -> label"), low=0.9),
+            within("which needs no item", _cut("item -> forerunner"), low=0.9),
+            within("questions read labels", _cut("label -> query"), high=0.7),
+            within("and no forerunner", _cut("forerunner -> query"), low=0.9),
+            within("labels and separators alone keep most of it", _kept("labels + format"), low=0.75),
+            within("more than random slots", _kept("labels + format").minus(_kept("random slots")), low=0.2),
+            within("forerunners alone keep none", _kept("forerunners"), high=0.6),
+        ]
+    return found
+
+
+def _omniglot_claims():
+    return _anchored("In context", {"arm": "in context"})
