@@ -1,10 +1,12 @@
 """What analyses of a language model cost: against reading the prompts, and against torch on the same weights.
 
-What is compared takes turns in one process. `python -m icl_jax.bench.dissect` measures in a process that has one device
-with all of the CPU's threads, as torch has, and prints one JSON line per figure.
+What is compared takes turns in one process, which on CPU has one device with all threads, as torch has: this package's
+own setting, one device per core with one thread each, is for several members.
 """
 
 import dataclasses
+import functools
+import importlib
 import json
 import math
 import os
@@ -59,7 +61,8 @@ class OurSide:
         self.subject, self.traces = subject, Counter()
         self.whole, self.asked = subject.cases(whole=True), subject.cases(whole=False)
         self.each, shared = subject.prepared(whole=True), subject.prepared(whole=False)
-        self.shared, self.before = shared, shared.before
+        self.shared = shared
+        self.before: Any = shared.before
         self.gates = windows_of(("each",), subject.sizes[0])
         model = subject.run.model
         flows, at_once = (TO_LABEL, TO_QUERY), find("eval", "flow").options["at_once"].default
@@ -147,8 +150,7 @@ def check_same(ours: OurSide, theirs: TorchSide) -> None:
 
 def as_torch(cache: Cache) -> list[tuple[Any, Any]]:
     """Returns keys and values of each layer, as `TorchSide.after` has them."""
-    import torch
-
+    torch = importlib.import_module("torch")
     tensors = (torch.from_numpy(np.array(x.swapaxes(2, 3))) for x in (cache.keys, cache.values))
     return list(zip(*tensors, strict=True))
 
@@ -158,7 +160,7 @@ def rows(ours: OurSide, theirs: TorchSide | None, repeats: int = REPEATS) -> Ite
     if theirs is not None:
         check_same(ours, theirs)
     yield from _reading(ours, theirs, repeats)
-    yield from _isolation(ours, theirs, repeats)
+    yield from _isolation(ours, theirs, 1)  # each is many calls already
     yield from _compression(ours, theirs, repeats)
 
 
@@ -177,8 +179,8 @@ def _reading(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterator[
 def _isolation(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterator[Row]:
     apart = lambda: [ours.isolated(gate) for gate in ours.gates.values()]
     layers = len(ours.gates)
-    of_torch = lambda: [theirs.isolated(layer) for layer in range(layers)] if theirs else []
-    at_once, one_by_one, *others = seconds([ours.all_isolated, apart, *([of_torch] if theirs else [])], repeats)
+    of_torch = [lambda: [theirs.isolated(layer) for layer in range(layers)]] if theirs else []
+    at_once, one_by_one, *others = seconds([ours.all_isolated, apart, *of_torch], repeats)
     at_once *= layers / (layers + 1)  # the eval reads the prompts uncut as well
     note = f"{one_by_one / at_once:.2f} x as fast as a call per layer; programs: {ours.traces['all_isolated']}"
     yield Row(f"each of {layers} layers isolated", 1e3 * at_once, "ms", note)
@@ -188,10 +190,10 @@ def _isolation(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterato
 
 def _compression(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterator[Row]:
     caches, count = ours.caches(), len(ours.subject.prompts)
-    runs = [ours.forward, *(lambda cache=cache: ours.after(cache) for cache in caches)]
+    runs = [ours.forward, *(functools.partial(ours.after, cache) for cache in caches)]
     if theirs:
         kept = [as_torch(cache) for cache in caches]
-        runs += [theirs.forward, *(lambda own=own: theirs.after(own) for own in kept)]
+        runs += [theirs.forward, *(functools.partial(theirs.after, own) for own in kept)]
     times = seconds(runs, repeats)
     anew, whole, anchors = times[:3]
     tokens = [cache.keys.shape[2] for cache in caches]
@@ -246,6 +248,12 @@ def measure() -> Iterator[Row]:
         yield _first_figure(directory)
 
 
+def print_figures() -> None:
+    """Prints each figure as a line of JSON."""
+    for row in measure():
+        print(json.dumps(dataclasses.asdict(row)), flush=True)
+
+
 def bench() -> Iterator[Row]:
     """Yields the figures as they come."""
     if jax.default_backend() != "cpu":
@@ -253,14 +261,9 @@ def bench() -> Iterator[Row]:
         return
     one_device = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=true"  # XLA heeds the last
     environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {one_device}".strip()}
-    command = [sys.executable, "-m", "icl_jax.bench.dissect"]
+    command = [sys.executable, "-c", "from icl_jax.bench.dissect import print_figures; print_figures()"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             yield Row(**json.loads(line))
     if process.returncode:
         raise RuntimeError("bench dissect failed; what it says stands above")
-
-
-if __name__ == "__main__":
-    for row in measure():
-        print(json.dumps(dataclasses.asdict(row)), flush=True)

@@ -5,6 +5,8 @@ the fused attention wherever attention itself is not looked at, and what was rea
 """
 
 import contextlib
+import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,21 +20,14 @@ INSTALL = "pip install 'icl_jax[parity]'"
 
 def is_installed() -> bool:
     """Returns whether torch and transformers are here."""
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ModuleNotFoundError:
-        return False
-    return True
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 class TorchSide:
     """The network of a subject in transformers, and its prompts. threads: for torch, of this whole process."""
 
     def __init__(self, subject: Subject, threads: int):
-        import torch
-
-        self.torch = torch
+        self.torch = torch = importlib.import_module("torch")
         torch.set_num_threads(threads)
         config = _config(subject)
         state = {name: torch.from_numpy(x) for name, x in _state(subject, config)}
@@ -79,13 +74,12 @@ class TorchSide:
 
     def after(self, keys_and_values: Sequence[tuple[Any, Any]]) -> Any:
         """Returns the logits (B, vocab) of the questions alone, after what is kept of the demonstrations."""
-        from transformers import DynamicCache
-
         count, torch = len(self.asked), self.torch
         shared = [(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)) for k, v in keys_and_values]
         places = (self.start + torch.arange(self.asked.shape[1]))[None]
+        cache = importlib.import_module("transformers").DynamicCache(shared)
         with torch.no_grad():
-            found = self.fused.model(self.asked, position_ids=places, cache=DynamicCache(shared), use_cache=True)
+            found = self.fused.model(self.asked, position_ids=places, cache=cache, use_cache=True)
             return self._logits(found.last_hidden_state, self.at - self.start)
 
     def _logits(self, hidden: Any, at: Any) -> Any:
@@ -141,9 +135,7 @@ def _state(subject: Subject, config: dict[str, Any]) -> Iterator[tuple[str, np.n
 
 def _network(config: dict[str, Any], state: dict[str, Any], attention: str) -> Any:
     """The network, whose parameters are these tensors and not copies. attention: "sdpa" or "eager"."""
-    import torch
-    import transformers
-
+    torch, transformers = map(importlib.import_module, ("torch", "transformers"))
     given = {name: value for name, value in config.items() if name != "model_type"}
     with torch.device("meta"):
         network = transformers.LlamaForCausalLM(transformers.LlamaConfig(**given, attn_implementation=attention))
