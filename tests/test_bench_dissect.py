@@ -27,7 +27,7 @@ def test_cuts_are_the_same_in_one_program_and_by_a_call_for_each_layer(ours):
     found = np.asarray(ours.all_isolated()["logits"])
     apart = [ours.asked.of_classes(ours.isolated(gate)) for gate in ours.gates.values()]
     np.testing.assert_allclose(found[:-1], np.stack(apart), atol=1e-5)
-    plain = ours.asked.of_classes(ours.after(ours.caches()[0]))
+    plain = ours.asked.of_classes(ours.after(ours.caches[0]))
     np.testing.assert_allclose(found[-1], plain, atol=1e-5)
     np.testing.assert_allclose(plain, ours.whole.of_classes(ours.forward()), atol=1e-5)
     moved = np.abs(found[:-1] - found[-1]).max((1, 2))
@@ -36,7 +36,7 @@ def test_cuts_are_the_same_in_one_program_and_by_a_call_for_each_layer(ours):
 
 
 def test_a_cache_of_anchors_is_the_whole_one_of_which_anchors_may_be_read(ours):
-    whole, anchors = ours.caches()
+    whole, anchors = ours.caches
     tokens = ours.subject.prompts
     start = int(tokens.num_demonstration_tokens[0])
     kept = (tokens.sets["label"] | tokens.sets["format"])[:1, :start]

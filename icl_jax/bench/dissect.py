@@ -41,6 +41,7 @@ FIGURE_PROMPTS, FIGURE_SECONDS = 100, 300
 MOST_FORWARDS = 4  # of saliency
 TO_LABEL, TO_QUERY = "earlier -> label", "label -> query"
 LOGITS_APART, FLOWS_APART = 1e-3, 0.03  # torch's from ours: in logits; relative
+ONE_DEVICE = " --xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=true"  # XLA heeds the last flags
 NO_PARAMS = {"params": {}, "stats": {}}
 
 
@@ -98,8 +99,9 @@ class OurSide:
         """Returns the logits (B, vocab) of the questions alone, after what is kept of the demonstrations."""
         return self._after(self.subject.weights, self.asked, cache)
 
+    @functools.cached_property
     def caches(self) -> tuple[Cache, Cache]:
-        """Returns the cache of the demonstrations and that of their anchors: label and format tokens."""
+        """The cache of the demonstrations and that of their anchors: label and format tokens."""
         model = self.subject.run.model
         reading = jax.jit(lambda w, before: read_before(model, NO_PARAMS, before, context_of(w))[0])
         whole = reading(self.subject.weights, self.before)
@@ -125,14 +127,14 @@ class OurSide:
 
 def check_same(ours: OurSide, theirs: TorchSide) -> None:
     """Raises RuntimeError where torch computes something else: times of different things say nothing."""
-    cache, anchors = (as_torch(cache) for cache in ours.caches())
+    whole, anchors = ours.caches
     layer = ours.subject.sizes[0] // 2
     gate = list(ours.gates.values())[layer]
     pairs = {
         "logits": (ours.forward(), theirs.forward()),
         "logits of an isolated layer": (ours.isolated(gate), theirs.isolated(layer)),
-        "logits after the demonstrations": (ours.after(ours.caches()[0]), theirs.after(cache)),
-        "logits after anchors": (ours.after(ours.caches()[1]), theirs.after(anchors)),
+        "logits after the demonstrations": (ours.after(whole), theirs.after(as_torch(whole))),
+        "logits after anchors": (ours.after(anchors), theirs.after(as_torch(anchors))),
     }
     for what, (own, other) in pairs.items():
         apart = np.abs(np.asarray(own) - other.numpy()).max()
@@ -189,7 +191,7 @@ def _isolation(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterato
 
 
 def _compression(ours: OurSide, theirs: TorchSide | None, repeats: int) -> Iterator[Row]:
-    caches, count = ours.caches(), len(ours.subject.prompts)
+    caches, count = ours.caches, len(ours.subject.prompts)
     runs = [ours.forward, *(functools.partial(ours.after, cache) for cache in caches)]
     if theirs:
         kept = [as_torch(cache) for cache in caches]
@@ -216,7 +218,8 @@ def _of_torch(name: str, theirs: float, ours: float, note: str = "") -> Row:
 def _first_figure(directory: pathlib.Path) -> Row:
     """From the command to the page of all analyses, with an empty compilation cache."""
     flags = [f"--task={TASK}", f"--data={texts_in(directory)}", f"--prompts={FIGURE_PROMPTS}", "--seeds=0"]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(directory / "compiled")}
+    usual = os.environ.get("XLA_FLAGS", "").removesuffix(ONE_DEVICE)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"), "XLA_FLAGS": usual}
     start = time.perf_counter()
     _checked([sys.executable, "-m", "icl_jax", "dissect", str(directory / "run"), *flags], environment)
     took = time.perf_counter() - start
@@ -231,7 +234,7 @@ def _checked(command: Sequence[str], environment: dict[str, str]) -> None:
 
 
 def measure() -> Iterator[Row]:
-    """Yields all figures, measured in this process but for the last."""
+    """Yields all figures: those of `rows`, and on CPU how long `icl dissect` takes, in a process of its own."""
     enable_compilation_cache()
     on_cpu = jax.default_backend() == "cpu"
     with tempfile.TemporaryDirectory() as name:
@@ -245,7 +248,8 @@ def measure() -> Iterator[Row]:
             yield Row("torch and transformers", math.nan, "", why)
         theirs = TorchSide(subject, cpu_cores()) if on_cpu and is_installed() else None
         yield from rows(OurSide(subject), theirs)
-        yield _first_figure(directory)
+        if on_cpu:  # an accelerator is this process's alone
+            yield _first_figure(directory)
 
 
 def print_figures() -> None:
@@ -259,8 +263,7 @@ def bench() -> Iterator[Row]:
     if jax.default_backend() != "cpu":
         yield from measure()
         return
-    one_device = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=true"  # XLA heeds the last
-    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {one_device}".strip()}
+    environment = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + ONE_DEVICE}
     command = [sys.executable, "-c", "from icl_jax.bench.dissect import print_figures; print_figures()"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
