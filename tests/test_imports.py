@@ -15,7 +15,7 @@ ROOMS = {
     "claims": {"storage"},
     "report": {"claims", "data", "storage"},
     "runs": {"data", "dissect", "models", "training", "evals", "report", "storage"},
-    "bench": {"data", "models", "training", "evals", "runs"},
+    "bench": {"data", "dissect", "models", "training", "evals", "runs"},
     "sweep": {"claims", "data", "evals", "report", "runs", "storage", "training"},
     "cli": {"bench", "claims", "data", "evals", "report", "runs", "storage", "sweep", "training"},
 }

@@ -5,7 +5,7 @@ import platform
 import jax
 from rich.console import Console
 
-from icl_jax.bench import base, generators, population, steps, sweep
+from icl_jax.bench import base, dissect, generators, population, steps, sweep
 from icl_jax.devices import cpu_cores, enable_compilation_cache
 from icl_jax.names import suggest
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "steps": steps.bench,
     "sweep": sweep.bench,
     "base": base.bench,
+    "dissect": dissect.bench,
 }
 ACCELERATOR_ONLY = ("base",)  # run on CPU only when named: hours there
 

@@ -201,7 +201,7 @@ COMMANDS = (
     ),
     Command(
         "bench",
-        "measure speed: generators, population, steps, sweep, base; minutes each",
+        "measure speed: generators, population, steps, sweep, base, dissect; minutes each",
         "[NAME...]",
         "icl_jax.cli.tools:bench",
         "icl bench population",
