@@ -17,6 +17,7 @@ from icl_jax.report.dissection.methods import methods_section
 from icl_jax.report.dissection.numbers import spread, take
 from icl_jax.report.dissection.page import dissection_page
 from icl_jax.report.dissection.readout import readout_section
+from icl_jax.report.dissection.training import training_sections
 from icl_jax.report.dissection.write import sections_of, write_dissection
 from icl_jax.report.panels import FILE_STYLE, panel_svg
 from icl_jax.storage.arrays import Labelled
@@ -244,3 +245,53 @@ def test_the_page_is_the_same_from_the_same_numbers_and_none_is_written_of_nothi
     with pytest.raises(ValueError, match="evals other: nothing to draw; figures are there for answers, flow"):
         write_dissection(tmp_path, {("other", "loss"): labelled(1, 0)}, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_untrained_copies_are_drawn_where_they_were_measured_and_only_there():
+    found, copies = flow(), flow(2)["log_ratio"]
+    plain = flow_section(found["share"], found["log_ratio"], found["log_ratio_se"])
+    beside = flow_section(found["share"], found["log_ratio"], found["log_ratio_se"], copies)
+    assert "untrained copies" not in plain.plate.caption and "2 untrained copies" in beside.plate.caption
+    drawn = [lines(axes_of(section.plate.rows[0][1])) for section in (plain, beside)]
+    dashed = {line: values for line, values in drawn[1].items() if line[1]}
+    assert not [line for line in drawn[0] if line[1]] and len(dashed) == 2  # not of the rest
+    near = take(copies, "layer", control="near", flow="label -> query").mean(0)
+    assert any(np.allclose(values, near, equal_nan=True) for values in dashed.values())
+    sections = sections_of({("edges", m): a for m, a in edges().items()}, untrained=None)
+    copied = sections_of(
+        {("edges", m): a for m, a in edges().items()}, untrained={("edges", m): a for m, a in edges(2).items()}
+    )
+    named = [key.name for key in copied[0].keys]
+    assert "the edge itself in untrained copies" in named and len(named) == len(sections[0].keys) + 1
+
+
+def test_an_analysis_with_a_name_of_its_own_is_drawn_under_it():
+    arrays = {("late", metric): array for metric, array in edges().items()}
+    assert sections_of(arrays) == []
+    (section,) = sections_of(arrays, uses={"late": "edges"})
+    assert section.plate.name == "late" and section.plate.title == "Cut edges: late"
+
+
+def over_steps(found: dict[str, Labelled], name: str, steps: tuple[int, ...]) -> dict[tuple[str, str], Labelled]:
+    """The same numbers at every step, each more by a hundredth of the step."""
+    made = {}
+    for metric, one in found.items():
+        values = np.stack([one.values + step / 100 for step in steps], 1)
+        made[name, metric] = Labelled(values, ("step", *one.axes), {"step": steps, **one.coords})
+    return made
+
+
+def test_over_training_there_is_a_point_for_each_checkpoint():
+    steps, found = (0, 10, 40), flow()
+    over = over_steps(found, "flow", steps) | over_steps(answers(), "mine", steps) | over_steps(edges(), "edges", steps)
+    sections = {section.plate.name: section for section in training_sections(over, {"mine": "answers"})}
+    assert set(sections) == {"flow-training", "mine-training", "edges-training"}
+    into, out = (panel for row in sections["flow-training"].plate.rows for panel in row)
+    assert (into.title, out.title) == ("earlier → label", "label → query")
+    drawn = [line for line in axes_of(out).lines if len(line.get_xdata()) == 3]
+    assert len(drawn) == len(LAYERS) and all(np.allclose(line.get_xdata(), steps, atol=0.2) for line in drawn)
+    at_0 = take(found["log_ratio"], "layer", control="near", flow="label -> query").mean(0)
+    np.testing.assert_allclose(sorted(line.get_ydata()[0] for line in drawn), sorted(at_0))
+    with matplotlib.rc_context(FILE_STYLE):
+        assert all(panel_svg(panel, s.plate) for s in sections.values() for row in s.plate.rows for panel in row)
+    assert training_sections({}) == []

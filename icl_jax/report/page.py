@@ -68,7 +68,7 @@ def write_report(sweeps: Sequence[SweepData], out: str | pathlib.Path) -> list[p
     files, sections = [], []
     for part in parts:
         figures = []
-        for plate in [*plates(part.view), *further_plates(part.further, part.view)]:
+        for plate in [*_plates(part), *further_plates(part.further, part.view)]:
             paths = write_plate(plate, part.view, part.title, out / f"{part.anchor}-{plate.name}")
             figures.append(_figure(plate, part, [path.name for path in paths]))
             files += paths
@@ -88,6 +88,12 @@ def write_report(sweeps: Sequence[SweepData], out: str | pathlib.Path) -> list[p
     write_text(out / "claims.md", claims_markdown([(p.sweep.name, [verdict for _, verdict in p.rows]) for p in parts]))
     write_text(out / "index.html", page)
     return [out / "index.html", out / "claims.md", *files]
+
+
+def _plates(part: Part) -> list[Plate]:
+    """The figures of headlines; of runs that only look, and whose analyses are drawn, no curve of one point."""
+    only_look = part.view.end == 0 and part.dissected
+    return [plate for plate in plates(part.view) if not (only_look and plate.name == "learning")]
 
 
 def _title(sweep: SweepData) -> str:
