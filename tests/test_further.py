@@ -9,6 +9,7 @@ from sweep_table import results
 from test_report import FOUR, HEADLINES, P, curve, make
 
 from icl_jax.headlines import Headline
+from icl_jax.report.dissection.settings import analyses, setting_sections
 from icl_jax.report.further import further, reduced
 from icl_jax.report.further_panels import MOST_MAPS
 from icl_jax.report.page import write_report
@@ -140,3 +141,20 @@ def test_a_report_shows_other_headlines(tmp_path):
     assert "Flow: share, flow (layer 1); ICL: headline_icl; Label flow: mean, flow (set label)." in text
     assert "Trade-off" not in text and "In-context learning (headline_icl)" in text
     assert "Further eval: flow" in text, "the other labels of its axes"
+
+
+def test_analyses_are_drawn_for_each_setting_and_nowhere_else(tmp_path):
+    """Readout: figures of a dissected run, whose members are the seeds of a setting."""
+    prediction, layer = {"prediction": ("raw", "calibrated")}, {"layer": LAYERS}
+    auc = extra("auc", {**prediction, "anchors": ("label", "near"), **layer}, name="late")
+    sweep = sweep_with(auc, extra("cumulative", {**prediction, **layer}, name="late"), ALL["by layer"])
+    sweep.config["evals"]["more"] = {"late": {"use": "readout"}, "flow": {"use": "positions"}}
+    shown = view(sweep)
+    sections = setting_sections(further(sweep.table, shown), analyses(sweep.config), shown)
+    assert [section.plate.name for section in sections] == [f"late-{k}" for k in range(4)]
+    assert sections[1].plate.title == "Readout of labels: late (p_bursty 4)"
+    assert all("Mean over 3 members" in section.plate.caption for section in sections)
+    paths = {path.name for path in write_report([sweep], tmp_path)}
+    assert {"made-up-late-0.png", "made-up-late-3.svg"} <= paths
+    assert any("further-flow" in name for name in paths) and not any("further-late" in name for name in paths)
+    assert "Readout of labels: late (p_bursty 8)" in (tmp_path / "index.html").read_text()
