@@ -75,7 +75,7 @@ def write_report(sweeps: Sequence[SweepData], out: str | pathlib.Path) -> list[p
         for section in part.dissected:
             name = f"{part.anchor}-{section.plate.name}"
             with matplotlib.rc_context(FILE_STYLE):
-                paths = save_both(figure_of(section, part.title, section.plate.title), out / name)
+                paths = save_both(figure_of(section, section.plate.title, part.title), out / name)
             plate = dataclasses.replace(section.plate, name=name)
             figures.append(section_figure(dataclasses.replace(section, plate=plate), [path.name for path in paths]))
             files += paths
