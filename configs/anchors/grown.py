@@ -1,8 +1,33 @@
 """Do label tokens anchor the answers of grown models? In-context, in-weights and mixed ones, dissected as they learn.
 
-icl sweep run configs/anchors/grown.py --report              one-token pairs, 2 to 6 layers; label before item
-icl sweep run configs/anchors/grown.py:parts --report        items of two tokens and a separator
-icl sweep run configs/anchors/grown.py:omniglot --report     features learned from Omniglot
+    icl sweep run configs/anchors/grown.py --report              one-token pairs, 2 to 4 layers; labels before items
+    icl sweep run configs/anchors/grown.py:parts --report        items of two tokens and a separator
+    icl sweep run configs/anchors/grown.py:omniglot --report     features learned from Omniglot
+
+The network, bank and optimiser of `reddy2023/base.py` with a linear encoder and two heads, 2,400 steps; 8 pairs of 2
+classes that were never trained, answers over the labels shown (floor .50). In context: p_B 1, 1,024 classes; weights:
+p_B 0, 64 classes. Mixed: p_B 0, p_C .5, 128 classes. An edge "a -> b" is cut (b does not read a) in all layers.
+Bounds were set on seeds 100 and 101 and are judged on 0 to 4; means of these, accuracy on classes never trained:
+
+    arm, layers        whole  item->label  label->query  item->query  | labels alone  random slots  forerunners
+    in context, 2       .99      .49           .53           .95      |     .95           .53           .53
+    in context, 3       .99      .51           .57           .93      |     .93           .57           .57
+    in context, 4       .99      .47           .54           .90      |     .90           .54           .54
+    mixed, 2            .99      .49           .52           .98      |     .98           .52           .52
+    label first, 2      .99      .98           .96           .49      |     .49           .96           .96
+
+As many cuts at near tokens leave .95 to .99, as many random edges .89 or more. So label tokens are anchors: they gather
+their item, questions read them and little else, and their keys and values alone keep most of what the whole context
+gives, a little less with depth (4 layers cost .036 more than 2, -.007 to .079: undecided for a margin of .08). But it
+is not the label that matters: with labels before items the anchor is the item, the pair's last token, and labels alone
+are worth nothing. In-weights learners (IWL 1.00) lose nothing by any cut; mixed ones need the labels of fresh classes
+(.52 without) and hardly those of trained ones.
+
+Which comes first? The flow from labels to the question, beyond near tokens, is e times as large (log ratio 1) 440 steps
+before the onset of ICL (329 to 551), that from items to labels 340 steps before (229 to 451); in-weights learners never
+get there (-.5). Early flow from labels is no in-context learning yet: at step 300 accuracy is .51, and with labels
+before items questions read labels too (log ratio .8), then turn to items (-8.8): they guess a label that is shown, as
+Reddy 2023 describes. In mixed learners both flows rise together, at steps 800 to 900, before the onset near 1,100.
 """
 
 from icl_jax import Stage, claims, grid, load_variant
