@@ -44,8 +44,7 @@ def _settings(view: View, mine: Sequence[Further]) -> list[tuple[str, Spot]]:
         for value in view.values:
             spot = view.best.get((value, column))
             if spot is not None and any(spot in one.final for one in mine):
-                named = filter(None, (view.name(value, column), view.place(column)))
-                found.append((", ".join(dict.fromkeys(named)), spot))
+                found.append((view.name(value, column), spot))
     return found
 
 
