@@ -30,7 +30,7 @@ from icl_jax.storage.arrays import Labelled
 _COLOURS = (BLUE, AMBER, TEAL, MAGENTA, OLIVE, RED)
 _METHODS = ("whole context", "labels + format", "labels", "forerunners", "random slots", "no context")
 _SCORES = {"accuracy": "accuracy", "auc": "AUC"}
-_COLUMNS = 3  # panels side by side
+_COLUMNS = 2  # panels side by side
 _RIGHT = 1.1  # inches, of the names of lines
 
 Lines = dict[str, tuple[Spread, str]]  # name -> what is drawn, its colour
