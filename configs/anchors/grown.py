@@ -43,7 +43,8 @@ ARMS = {
     "mixed": MIXED,
     "label first": {**CONTEXT, "model.pair_order": "label_first"},
 }
-PARTS = {**MIXED, "model.item_tokens": 2, "model.separator": True, "task.loss": "all"}
+PARTS = {**MIXED, "hypers.ways": 2, "hypers.shots": 4, "task.loss": "all"}
+PARTS |= {"model.item_tokens": 2, "model.separator": True}
 
 
 def get_config(scale="gaussian"):
