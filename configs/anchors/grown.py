@@ -28,6 +28,21 @@ before the onset of ICL (329 to 551), that from items to labels 340 steps before
 get there (-.5). Early flow from labels is no in-context learning yet: at step 300 accuracy is .51, and with labels
 before items questions read labels too (log ratio .8), then turn to items (-8.8): they guess a label that is shown, as
 Reddy 2023 describes. In mixed learners both flows rise together, at steps 800 to 900, before the onset near 1,100.
+
+Parts: an item is two tokens, a separator stands before its label and asks for the query's, so that text, forerunner
+and label differ; the mixture with 2 ways x 4 shots, loss on all labels. In 3 layers four of five seeds learn in
+context (.99) and in weights, one learns neither by 2,400 steps, so that 3 of 9 claims hold and 6 are undecided. Of
+the four, accuracy:
+
+    item->label  forerunner->label  item->forerunner  label->query  forerunner->query  item->query  query's own item
+        .50             .99               .95              .47             .99              .72            .46
+
+and of what is kept alone: labels + separators .83, labels .74, separators .48, random slots .49. So a grown model's
+label reads its item over the forerunner's head: the information is at the label and never at the token before it,
+which Cho et al. 2025 found to hold it first in language models. Anchors lose more here (.83 of .99), and encoded each
+alone they, and the whole context too, are worth nothing (.51, .49). With 4 ways x 2 shots, tried first, five seeds
+learned in weights alone by 2,400 steps; without fixed labels to learn beside fresh ones (p_C 0, .8 or 1) no lead
+learned in context by 3,000. The Omniglot scale is stated and was not run.
 """
 
 from icl_jax import Stage, claims, grid, load_variant
