@@ -45,6 +45,7 @@ def test_a_cache_of_anchors_is_the_whole_one_of_which_anchors_may_be_read(ours):
     np.testing.assert_allclose(ours.after(anchors), ours.after(masked), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_figures_come_without_torch(ours):
     found = {row.name: row.value for row in dissect.rows(ours, None, repeats=1)}
     assert found.keys() == FIGURES and min(found.values()) > 0

@@ -73,6 +73,7 @@ def test_a_language_model_is_dissected_and_gives_a_page(page, language):
     assert (loss[:, -1] < loss[:, 0]).all()
 
 
+@pytest.mark.slow
 def test_untrained_copies_are_other_networks_under_the_same_questions(language, task, tmp_path):
     evals = {"answers": {"num_prompts": 6, **task}, "readout": {"num_prompts": 6, **task}}
     paths = dissect(language, evals, tmp_path / "out", seeds=(0, 1), untrained=2, progress=False)
