@@ -82,7 +82,7 @@ def dissect(
     ValueError for analyses that it cannot have.
 
     >>> from icl_jax.runs.dissection import dissect
-    >>> pages = dissect(run, {"readout": {"num_prompts": 32}}, untrained=2)
+    >>> pages = dissect(run, {"readout": {"num_prompts": 32}}, untrained=2, progress=False)
     >>> [path.name for path in pages]
     ['index.html', 'readout.svg', 'readout.png']
     """

@@ -1,11 +1,11 @@
 """Training's components: objectives, optimisers and schedules. Imports no JAX."""
 
-from icl_jax.models.frontends.layout import only_query
-from icl_jax.registry import Component, OptimiserComponent, Reads, register, shared
+from icl_jax.registry import Component, OptimiserComponent, Reads, load, register, shared
 from icl_jax.spec import RunSpec
 
 
 def _check_places(spec: RunSpec) -> None:
+    only_query = load("icl_jax.models.frontends.layout:only_query")
     if spec.task.loss != "query" and (why := only_query(spec.model)):
         raise ValueError(f"task.loss {spec.task.loss!r} needs predictions at items: {why}, or task.loss 'query'")
 

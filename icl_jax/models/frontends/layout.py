@@ -10,6 +10,8 @@ from icl_jax.spec import ModelSpec
 TASK, ITEM, SEPARATOR, LABEL = "task", "item", "separator", "label"
 PAIR = "pair"  # item and label in one token; the query's has no label
 
+_SET_NAMES = ("item", "label", "answer", "forerunner", "format", "query_text", "query", "task")
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenLayout:
@@ -70,8 +72,9 @@ class TokenLayout:
 
     @property
     def set_names(self) -> tuple[str, ...]:
-        """Names of all sets of tokens."""
-        return (*self.sets, "answer")
+        """Names of all sets of tokens, in one order for all layouts."""
+        there = {*self.sets, "answer"}
+        return tuple(name for name in _SET_NAMES if name in there)
 
 
 def token_layout(spec: ModelSpec, context_len: int, task_token: bool) -> TokenLayout:
