@@ -33,7 +33,7 @@ def untrained_copies(
     own = _changed(config, changes)
     with own.unlocked():
         own.init_from = cfg.default_config().init_from
-    return [api.train(own, directory, progress=progress)]
+    return [api.train(own, directory / f"of-{count}", progress=progress)]  # another number is another population
 
 
 def _changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
